@@ -1,0 +1,1 @@
+"""Judges the served ensemble from arrays; imports no torch."""

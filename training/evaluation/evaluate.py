@@ -1,0 +1,118 @@
+"""Stage evaluate: the served ensemble's quality on the test set, for both aggregations."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from serving.ensemble import (
+    Aggregation,
+    Ensemble,
+    EnsembleUnavailable,
+    choose,
+    count_votes,
+    load_ensemble,
+    mean_probabilities,
+)
+from training import stage
+from training.evaluation.metrics import (
+    Uncomputable,
+    auroc,
+    cross_entropy,
+    expected_calibration_error,
+    weighted_scores,
+)
+from training.files import json_bytes, write_atomic
+from training.paths import CONFUSION_REPORT, METRICS_REPORT, MODELS_FOLDER, SHARDS_REPORT, TEST_FILE
+from training.shards import load_shard
+from training.stage import StageError
+
+BATCH = 250  # pictures at a time
+
+
+def main() -> None:
+    test = load_shard(TEST_FILE)
+    try:
+        ensemble = load_ensemble(MODELS_FOLDER, threads=os.cpu_count() or 1)
+    except EnsembleUnavailable as error:
+        raise StageError(str(error)) from error
+    by_shard = predict(ensemble, test.images)
+    mean, votes = mean_probabilities(by_shard), count_votes(by_shard)
+
+    report: dict[str, Any] = {"test_samples": len(test.labels)}
+    for aggregation, scores in (("mean", mean), ("vote", votes / votes.sum(axis=1, keepdims=True))):
+        report[aggregation] = judge(test.labels, mean, votes, scores, aggregation)
+    write_atomic(METRICS_REPORT, json_bytes(report))
+
+    manifest = ensemble.manifest.document
+    retained = {shard["shard"]: shard["retained"] for shard in manifest["shards"]}
+    accuracy = (by_shard.argmax(axis=2) == test.labels).mean(axis=1)
+    rows = [
+        (shard_id, retained[shard_id], f"{value:.4f}")
+        for shard_id, value in zip(ensemble.manifest.shard_ids, accuracy, strict=True)
+    ]
+    write_csv(SHARDS_REPORT, ("shard", "retained", "accuracy"), rows)
+    names = np.array(ensemble.manifest.classes)
+    labels = {"mean": choose(mean, votes, "mean"), "vote": choose(mean, votes, "vote")}
+    write_csv(
+        CONFUSION_REPORT,
+        ("actual", "mean", "vote"),
+        zip(names[test.labels], names[labels["mean"]], names[labels["vote"]], strict=True),
+    )
+    for aggregation in ("mean", "vote"):
+        print(f"{aggregation}: accuracy {report[aggregation]['accuracy']:.4f}")
+
+
+def predict(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N, H, W, 3) uint8 to (S, N, C) probabilities of every shard."""
+    starts = tqdm(range(0, len(images), BATCH), desc="predict", unit="batch", leave=False, disable=None)
+    return np.concatenate([ensemble.shard_probabilities(images[start : start + BATCH]) for start in starts], axis=1)
+
+
+def judge(
+    actual: NDArray[np.int64],
+    mean: NDArray[np.float32],
+    votes: NDArray[np.int64],
+    scores: NDArray[Any],
+    aggregation: Aggregation,
+) -> dict[str, Any]:
+    """Every metric of one aggregation; ``scores``: (N, C), mean probabilities or shares of the votes.
+
+    What cannot be computed is left out and its reason given under ``absent``.
+    """
+    predicted = choose(mean, votes, aggregation)
+    scores = scores.astype(np.float64)
+    scores /= scores.sum(axis=1, keepdims=True)  # float32 rows add up to 1 only nearly
+    confidence = scores[np.arange(len(predicted)), predicted]
+    numbers: dict[str, Callable[[], float]] = {
+        "auroc": lambda: auroc(actual, scores),
+        "log_loss": lambda: cross_entropy(actual, scores),
+        "expected_calibration_error": lambda: expected_calibration_error(actual, predicted, confidence),
+    }
+    report: dict[str, Any] = {**weighted_scores(actual, predicted)}
+    absent = {}
+    for name, compute in numbers.items():
+        try:
+            report[name] = compute()
+        except Uncomputable as error:
+            absent[name] = str(error)
+    return {**report, "absent": absent} if absent else report
+
+
+def write_csv(path: Any, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomic(path, table.getvalue().encode())
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,69 @@
+"""The weights a shard's training starts from: random, torchvision's ImageNet weights, or a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.files import sha256_file
+from training.params import Network
+from training.stage import StageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def initial_weights_file(network: Network) -> Path | None:
+    """The file to start from, downloaded when it is torchvision's; None for random weights.
+
+    Raises StageError when it is not there and cannot be fetched.
+    """
+    if network.weights == "none":
+        return None
+    if network.weights == "imagenet":
+        return _imagenet_file()
+    path = Path(network.weights)
+    if not path.is_file():
+        raise StageError(f"network.weights: {path} is not a file; allowed: none, imagenet or the path of a state dict")
+    return path
+
+
+def initial_weights_digest(network: Network) -> str:
+    """Hex SHA-256 of the file to start from; ``none`` for random weights."""
+    path = initial_weights_file(network)
+    return "none" if path is None else sha256_file(path)
+
+
+def read_initial_weights(path: Path) -> dict[str, Tensor]:
+    """A state dict from a safetensors file or a torch pickle (tensors only, no code is run).
+
+    Raises StageError when it is neither.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # each reader raises its own kinds for a damaged file
+        raise StageError(f"network.weights: {path} is not a readable state dict ({error})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise StageError(f"network.weights: {path} holds no plain state dict (name to tensor)")
+    return state
+
+
+def _imagenet_file() -> Path:
+    import torch
+    from torchvision.models import ResNet18_Weights
+
+    url = ResNet18_Weights.IMAGENET1K_V1.url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[1])
+        except (OSError, RuntimeError) as error:
+            raise StageError(
+                f"network.weights: imagenet could not be downloaded ({error}); put {path.name} at {path}, "
+                "or give its path as network.weights"
+            ) from error
+    return path

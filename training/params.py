@@ -1,0 +1,145 @@
+"""The one reader of params.yaml: typed, frozen, validated at the door."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class ParamsError(ValueError):
+    """params.yaml cannot be used; the message names every key, what was found and what is allowed."""
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("expected a number, got a truth value")
+    return value
+
+
+# YAML 1.1 reads 1e-3 as a string; pydantic's lax mode turns it into the number that was meant.
+Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(_no_bool)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Section):
+    """Where samples come from; pictures are resized to ``image_size`` × ``image_size`` RGB."""
+
+    source: Literal["digits", "cifar10", "imagefolder"]
+    root: Path
+    image_size: Count = Field(ge=8, le=512)
+
+
+class Sisa(_Section):
+    """The partition: ``shards`` lists the shard ids 0, 1, …, S-1; each has ``slices`` slices."""
+
+    shards: tuple[Count, ...]
+    slices: Count = Field(ge=1, le=1000)
+    aggregation: Literal["mean", "vote"]
+
+    @model_validator(mode="after")
+    def _shards_are_counted(self) -> Sisa:
+        if not self.shards or self.shards != tuple(range(len(self.shards))):
+            raise ValueError(f"shards must be the list [0, 1, ..., S-1], got {list(self.shards)}")
+        return self
+
+
+class Network(_Section):
+    """``weights``: ``none`` (from scratch), ``imagenet`` (torchvision's) or the path of a state dict."""
+
+    name: Literal["resnet18", "resnet9"]
+    weights: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _imagenet_is_resnet18(self) -> Network:
+        if self.weights == "imagenet" and self.name != "resnet18":
+            raise ValueError(
+                f"weights: imagenet exist for resnet18, not for {self.name}; use none or a path"
+            )
+        return self
+
+
+class Training(_Section):
+    """What shapes the weights of a shard, beside its samples and the network."""
+
+    epochs_per_slice: Count = Field(ge=1, le=10_000)
+    batch_size: Count = Field(ge=2, le=65_536)
+    learning_rate: Number = Field(gt=0)
+    momentum: Number = Field(ge=0, lt=1)
+    nesterov: bool
+    weight_decay: Number = Field(ge=0)
+    schedule: Literal["constant", "one-cycle"]
+    label_smoothing: Number = Field(ge=0, lt=1)
+    augmentation: Literal["none", "flip-crop"]
+    precision: Literal["fp32", "bf16"]
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Training:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov: true needs a momentum above 0, got 0")
+        return self
+
+
+class Params(_Section):
+    """Everything a run depends on, beside the samples and the forget lists."""
+
+    seed: Count = Field(ge=0, lt=2**63)
+    device: Literal["auto", "cpu", "cuda"]
+    data: Data
+    sisa: Sisa
+    network: Network
+    training: Training
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and validate ``path``.
+
+    Raises ParamsError naming each misspelt, missing or out-of-range key with what was found and
+    what is allowed.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path} does not exist; copy one from profiles/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise ParamsError(f"{path} must hold sections of keys, found {type(document).__name__}")
+    try:
+        return Params.model_validate(document)
+    except ValidationError as error:
+        raise ParamsError(_explain(path, error)) from None
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = [f"{path}: {error.error_count()} thing(s) to mend"]
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "missing":
+            lines.append(f"  {key}: missing; it must be given")
+        elif problem["type"] == "extra_forbidden":
+            allowed = ", ".join(_keys_beside(problem["loc"]))
+            lines.append(f"  {key}: no such key (misspelt?); allowed here: {allowed}")
+        else:
+            reason = problem["msg"].removeprefix("Value error, ")
+            found = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
+            lines.append(f"  {key}: {reason[0].lower()}{reason[1:]}{found}")
+    return "\n".join(lines)
+
+
+def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed in the section that holds ``loc``."""
+    section: type[BaseModel] = Params
+    for part in loc[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        section = annotation
+    return list(section.model_fields)

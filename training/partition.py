@@ -1,0 +1,148 @@
+"""Stage partition: deal the retained samples into one file per shard.
+
+The forget lists are applied here, so a forgotten picture is physically absent from everything that
+is trained on. A shard's file is rewritten only when its content changes; that is what tells DVC
+which shards to retrain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from training import stage
+from training.erasure.forget_list import Entry, read_forget_lists
+from training.files import json_bytes, write_if_changed
+from training.params import Params, load_params
+from training.paths import PARTITION_FILE, SHARDS_FOLDER, TEST_FILE, shard_file
+from training.placement import assign_slots
+from training.shards import Shard, load_shard
+from training.sources import Samples, Source, open_source
+from training.stage import StageError
+
+
+def main() -> None:
+    params = load_params()
+    source = open_source(params.data)
+    entries = read_forget_lists()
+    forgotten, gone = locate(entries, source)
+    slots = assign_slots(source.train.ids, len(params.sisa.shards), params.sisa.slices, params.seed)
+    members = [members_of(shard_id, slots, source.train.ids, forgotten) for shard_id in params.sisa.shards]
+    if not any(members):
+        raise StageError("nothing is retained: the forget lists name every training sample")
+    _refuse_empty_test(source, params)
+
+    slices = np.array([slice_id for _, slice_id in slots], np.int64)
+    for shard_id, indices in zip(params.sisa.shards, members, strict=True):
+        state = update(shard_file(shard_id), source.train, indices, slices[indices])
+        print(f"shard {shard_id}: {len(indices)} samples retained, {state}")
+    update(TEST_FILE, source.test, range(len(source.test.ids)), np.zeros(len(source.test.ids), np.int64))
+    prune(params)
+
+    listed = {entry.sample_id for entry in entries}
+    print(f"forgotten: {len(listed)} ids listed, {len(gone)} of them already gone from the source")
+    for entry in gone:
+        print(f"  already gone: {entry}")
+    summary = {
+        "source": params.data.source,
+        "classes": source.classes,
+        "image_shape": [params.data.image_size, params.data.image_size, 3],
+        "retained": [len(indices) for indices in members],
+        "forgotten": {"listed": len(listed), "already_gone": len(gone), "sha256": _digest(listed)},
+    }
+    write_if_changed(PARTITION_FILE, json_bytes(summary))
+
+
+def locate(entries: Sequence[Entry], source: Source) -> tuple[set[int], list[Entry]]:
+    """Positions of the listed training samples, and the entries whose picture is already gone.
+
+    Raises StageError naming file, line and text of every id that cannot exist.
+    """
+    found, gone, wrong = set(), [], []
+    for entry in entries:
+        try:
+            index = source.find(entry.sample_id)
+        except ValueError as error:
+            wrong.append(f"  {entry}: {error}")
+            continue
+        if index is None:
+            gone.append(entry)
+        else:
+            found.add(index)
+    if wrong:
+        raise StageError("\n".join(["nothing was changed; these lines name no training sample", *wrong]))
+    return found, gone
+
+
+def members_of(
+    shard_id: int, slots: Sequence[tuple[int, int]], ids: Sequence[str], forgotten: set[int]
+) -> list[int]:
+    """Positions of a shard's retained samples, by slice and then id: never by their number."""
+    members = [index for index, slot in enumerate(slots) if slot[0] == shard_id and index not in forgotten]
+    return sorted(members, key=lambda index: (slots[index][1], ids[index]))
+
+
+def update(path: Path, samples: Samples, indices: Sequence[int], slices: np.ndarray) -> str:
+    """Make ``path`` hold exactly these samples, decoding only pictures it does not hold already.
+
+    Returns what was done, for the user.
+    """
+    before = _readable(path)
+    known: dict[tuple[str, str], int] = {}
+    if before is not None:
+        known = {pair: row for row, pair in enumerate(zip(before.ids, before.fingerprints, strict=True))}
+    pictures, decoded = [], 0
+    for index in tqdm(indices, desc=path.stem, unit="picture", leave=False, disable=None):
+        row = known.get((samples.ids[index], samples.fingerprints[index]))
+        if before is not None and row is not None:
+            pictures.append(before.images[row])
+        else:
+            pictures.append(samples.decode(index))
+            decoded += 1
+    side = samples.decode(0).shape[0] if not pictures else pictures[0].shape[0]
+    shard = Shard(
+        ids=np.array([samples.ids[index] for index in indices], np.str_),
+        slices=np.asarray(slices, np.int64),
+        images=np.stack(pictures) if pictures else np.zeros((0, side, side, 3), np.uint8),
+        labels=samples.labels[list(indices)],
+        fingerprints=np.array([samples.fingerprints[index] for index in indices], np.str_),
+    )
+    if write_if_changed(path, shard.to_bytes()):
+        return f"written ({decoded} pictures decoded)"
+    return "unchanged"
+
+
+def prune(params: Params) -> None:
+    """Delete what is not a shard file of today: other shards' files, leftovers of killed runs."""
+    keep = {shard_file(shard_id) for shard_id in params.sisa.shards}
+    for path in SHARDS_FOLDER.iterdir():
+        if path not in keep:
+            path.unlink()
+
+
+def _readable(path: Path) -> Shard | None:
+    if not path.is_file():
+        return None
+    try:
+        return load_shard(path)
+    except StageError as error:
+        print(f"{error.args[0].split(';')[0]}; it is made anew")
+        return None
+
+
+def _refuse_empty_test(source: Source, params: Params) -> None:
+    if not source.test.ids:
+        raise StageError(f"{params.data.root}/test holds no picture; evaluation needs some")
+
+
+def _digest(ids: set[str]) -> str:
+    """SHA-256 over the sorted ids, a line each: the same for any split into lists."""
+    return hashlib.sha256("".join(f"{sample_id}\n" for sample_id in sorted(ids)).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,118 @@
+"""Stage schedule: what must be retrained, and what it costs, before anything is trained.
+
+It writes each shard's plan, which is all that ``train@K`` goes by, and deletes what belongs to
+shards that are no longer in ``sisa.shards``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from training import stage
+from training.checkpoints import shard_lock
+from training.files import json_bytes, write_if_changed
+from training.initial_weights import initial_weights_digest
+from training.keys import key_chain, recipe_key
+from training.params import load_params
+from training.paths import (
+    CHECKPOINTS_FOLDER,
+    COST_REPORTS,
+    ONNX_FOLDER,
+    PARTITION_FILE,
+    PLAN_FOLDER,
+    PLAN_REPORT,
+    TRAINING_REPORTS,
+    checkpoint_file,
+    plan_file,
+    shard_file,
+)
+from training.plan import ShardPlan
+from training.shards import load_shard
+
+
+def main() -> None:
+    params = load_params()
+    classes = len(json.loads(PARTITION_FILE.read_bytes())["classes"])
+    weights = initial_weights_digest(params.network)
+    plans = []
+    for shard_id in params.sisa.shards:
+        shard = load_shard(shard_file(shard_id))
+        recipe = recipe_key(params, shard_id, classes, weights)
+        plan = ShardPlan(
+            shard=shard_id,
+            classes=classes,
+            epochs_per_slice=params.training.epochs_per_slice,
+            recipe=recipe,
+            keys=tuple(key_chain(recipe, shard, params.sisa.slices)),
+            samples=tuple(int((shard.slices == slice_id).sum()) for slice_id in range(params.sisa.slices)),
+        )
+        write_if_changed(plan_file(shard_id), json_bytes(plan.model_dump()))
+        plans.append(plan)
+    prune(params.sisa.shards)
+    report = summarise(plans)
+    write_if_changed(PLAN_REPORT, json_bytes(report))
+    show(report)
+
+
+def stale_slices(plan: ShardPlan) -> list[int]:
+    """Slices whose checkpoint is not there, by name; the trainer looks inside as well."""
+    if plan.abstains:
+        return []
+    return [
+        slice_id for slice_id, key in enumerate(plan.keys) if not checkpoint_file(plan.shard, slice_id, key).is_file()
+    ]
+
+
+def summarise(plans: Iterable[ShardPlan]) -> dict[str, Any]:
+    """Which slices of which shards will be trained, in sample-epochs beside a full training."""
+    rows = []
+    for plan in plans:
+        stale = stale_slices(plan)
+        rows.append(
+            {
+                "shard": plan.shard,
+                "samples": sum(plan.samples),
+                "retrain_slices": stale,
+                "sample_epochs": plan.sample_epochs(stale),
+                "full_sample_epochs": plan.sample_epochs(range(len(plan.keys))),
+            }
+        )
+    run = sum(row["sample_epochs"] for row in rows)
+    full = sum(row["full_sample_epochs"] for row in rows)
+    return {"sample_epochs": run, "full_sample_epochs": full, "ratio": run / full, "shards": rows}
+
+
+def show(report: dict[str, Any]) -> None:
+    table = Table("shard", "samples", "retrain", "sample-epochs", "of a full training", title="This run")
+    for row in report["shards"]:
+        slices = row["retrain_slices"]
+        what = f"slices {slices[0]} to {slices[-1]}" if slices else "nothing"
+        share = row["sample_epochs"] / row["full_sample_epochs"] if row["full_sample_epochs"] else 0
+        table.add_row(str(row["shard"]), str(row["samples"]), what, f"{row['sample_epochs']:,}", f"{share:.1%}")
+    table.add_section()
+    table.add_row("all", "", "", f"{report['sample_epochs']:,}", f"{report['ratio']:.1%}")
+    Console().print(table)
+
+
+def prune(shards: tuple[int, ...]) -> None:
+    """Delete plans, checkpoints, models and loss curves of shards that are not among ``shards``."""
+    for folder in (CHECKPOINTS_FOLDER, ONNX_FOLDER, PLAN_FOLDER, TRAINING_REPORTS, COST_REPORTS):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            shard_id = path.stem.removeprefix("shard-")
+            if shard_id.isdecimal() and int(shard_id) in shards:
+                continue
+            if path.is_dir() and shard_id.isdecimal():
+                with shard_lock(int(shard_id)):  # a trainer left over from a killed run may be at it
+                    shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+if __name__ == "__main__":
+    stage.run(main)
