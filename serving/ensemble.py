@@ -119,9 +119,7 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def open_session(
-    path: Path, sha256: str, manifest: Manifest, providers: Sequence[str]
-) -> onnxruntime.InferenceSession:
+def open_session(path: Path, sha256: str, manifest: Manifest, providers: Sequence[str]) -> onnxruntime.InferenceSession:
     """One shard's session. Raises EnsembleUnavailable when the file is not the one the manifest lists."""
     try:
         with path.open("rb") as file:

@@ -46,7 +46,9 @@ def describe(plan: ShardPlan) -> dict[str, Any]:
         raise StageError(f"{path} is missing; run `dvc repro export@{plan.shard}` or `dvc pull`")
     key = carried_key(path)
     if key != plan.keys[-1]:
-        raise StageError(f"{path} carries the key {key}, planned is {plan.keys[-1]}; run `dvc repro export@{plan.shard}`")
+        raise StageError(
+            f"{path} carries the key {key}, planned is {plan.keys[-1]}; run `dvc repro export@{plan.shard}`"
+        )
     file = path.relative_to(MODELS_FOLDER).as_posix()
     return {**shard, "abstains": False, "file": file, "sha256": sha256_file(path)}
 

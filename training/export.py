@@ -38,7 +38,8 @@ class Probabilities(nn.Module):
         self.classifier = classifier
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(images).softmax(dim=1)
+        logits: Tensor = self.classifier(images)
+        return logits.softmax(dim=1)
 
 
 def main(shard: Annotated[int, typer.Option(help="which shard to export")]) -> None:
@@ -57,7 +58,8 @@ def main(shard: Annotated[int, typer.Option(help="which shard to export")]) -> N
             f"allowed is {TOLERANCE}; nothing was written"
         )
     write_atomic(onnx_file(shard), content)
-    print(f"shard {shard}: {onnx_file(shard)}, {len(content) / 1e6:.1f} MB, differs from torch by at most {difference:.1e}")
+    size = f"{len(content) / 1e6:.1f} MB"
+    print(f"shard {shard}: {onnx_file(shard)}, {size}, differs from torch by at most {difference:.1e}")
 
 
 def load_model(plan: ShardPlan, name: str) -> nn.Module:

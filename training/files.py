@@ -56,7 +56,7 @@ def json_bytes(document: Mapping[str, object]) -> bytes:
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     """An uncompressed .npz whose bytes depend on the arrays alone (no clock in it)."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 

@@ -51,7 +51,7 @@ def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator
     if count == 1:
         yield order.repeat(2)
         return
-    parts = list(order.split(batch_size))
+    parts = list(torch.split(order, batch_size))
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
     yield from parts
@@ -118,15 +118,14 @@ def train_slice(
             share = (epoch + step / len(steps)) / training.epochs_per_slice
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(training, slice_id, slices, share)
-            batch = batch.to(device)
-            x, y = images[batch], labels[batch]
+            x, y = images[batch.to(device)], labels[batch.to(device)]
             if training.augmentation == "flip-crop":
                 x = flip_crop(x, pixels)
             with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
                 logits = network(x)
             loss = cross_entropy(logits.float(), y, label_smoothing=training.label_smoothing)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             loss_sum += loss.detach() * len(batch)
             seen += len(batch)

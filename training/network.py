@@ -18,6 +18,9 @@ STD = (0.229, 0.224, 0.225)
 class Classifier(nn.Module):
     """(N, H, W, 3) uint8 pictures to (N, C) logits: normalisation is inside, so it cannot differ anywhere."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
@@ -39,7 +42,7 @@ def _resnet18(classes: int) -> nn.Module:
     """torchvision's ResNet-18 with the reference experiment's head of 512 ReLU units and dropout."""
     from torchvision.models import resnet18  # here, since it takes longer to import than torch itself
 
-    network = resnet18()
+    network: nn.Module = resnet18()
     network.fc = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, classes))
     return network
 

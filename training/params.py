@@ -61,9 +61,7 @@ class Network(_Section):
     @model_validator(mode="after")
     def _imagenet_is_resnet18(self) -> Network:
         if self.weights == "imagenet" and self.name != "resnet18":
-            raise ValueError(
-                f"weights: imagenet exist for resnet18, not for {self.name}; use none or a path"
-            )
+            raise ValueError(f"weights: imagenet exist for resnet18, not for {self.name}; use none or a path")
         return self
 
 
@@ -140,6 +138,7 @@ def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
     section: type[BaseModel] = Params
     for part in loc[:-1]:
         annotation = section.model_fields[str(part)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
         section = annotation
     return list(section.model_fields)

@@ -78,9 +78,7 @@ def locate(entries: Sequence[Entry], source: Source) -> tuple[set[int], list[Ent
     return found, gone
 
 
-def members_of(
-    shard_id: int, slots: Sequence[tuple[int, int]], ids: Sequence[str], forgotten: set[int]
-) -> list[int]:
+def members_of(shard_id: int, slots: Sequence[tuple[int, int]], ids: Sequence[str], forgotten: set[int]) -> list[int]:
     """Positions of a shard's retained samples, by slice and then id: never by their number."""
     members = [index for index, slot in enumerate(slots) if slot[0] == shard_id and index not in forgotten]
     return sorted(members, key=lambda index: (slots[index][1], ids[index]))

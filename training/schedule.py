@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -50,7 +51,7 @@ def main() -> None:
             epochs_per_slice=params.training.epochs_per_slice,
             recipe=recipe,
             keys=tuple(key_chain(recipe, shard, params.sisa.slices)),
-            samples=tuple(int((shard.slices == slice_id).sum()) for slice_id in range(params.sisa.slices)),
+            samples=tuple(np.bincount(shard.slices, minlength=params.sisa.slices).tolist()),
         )
         write_if_changed(plan_file(shard_id), json_bytes(plan.model_dump()))
         plans.append(plan)
@@ -71,7 +72,7 @@ def stale_slices(plan: ShardPlan) -> list[int]:
 
 def summarise(plans: Iterable[ShardPlan]) -> dict[str, Any]:
     """Which slices of which shards will be trained, in sample-epochs beside a full training."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for plan in plans:
         stale = stale_slices(plan)
         rows.append(

@@ -136,9 +136,7 @@ def _imagefolder(data: Data) -> Source:
 
 
 def _from_folder(folder: Path, classes: Sequence[str], size: int) -> Samples:
-    paths = sorted(
-        path for path in folder.glob("*/**/*") if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
-    )
+    paths = sorted(path for path in folder.glob("*/**/*") if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES)
     ids = tuple(path.relative_to(folder).as_posix() for path in paths)
     for sample_id in ids:
         if " #" in sample_id or sample_id != sample_id.strip() or not sample_id.isprintable():

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from serving.ensemble import (
-    Aggregation,
     Ensemble,
     EnsembleUnavailable,
     choose,
@@ -47,8 +46,9 @@ def main() -> None:
     mean, votes = mean_probabilities(by_shard), count_votes(by_shard)
 
     report: dict[str, Any] = {"test_samples": len(test.labels)}
-    for aggregation, scores in (("mean", mean), ("vote", votes / votes.sum(axis=1, keepdims=True))):
-        report[aggregation] = judge(test.labels, mean, votes, scores, aggregation)
+    labels = {"mean": choose(mean, votes, "mean"), "vote": choose(mean, votes, "vote")}
+    report["mean"] = judge(test.labels, labels["mean"], mean)
+    report["vote"] = judge(test.labels, labels["vote"], votes)
     write_atomic(METRICS_REPORT, json_bytes(report))
 
     manifest = ensemble.manifest.document
@@ -60,13 +60,12 @@ def main() -> None:
     ]
     write_csv(SHARDS_REPORT, ("shard", "retained", "accuracy"), rows)
     names = np.array(ensemble.manifest.classes)
-    labels = {"mean": choose(mean, votes, "mean"), "vote": choose(mean, votes, "vote")}
     write_csv(
         CONFUSION_REPORT,
         ("actual", "mean", "vote"),
         zip(names[test.labels], names[labels["mean"]], names[labels["vote"]], strict=True),
     )
-    for aggregation in ("mean", "vote"):
+    for aggregation in labels:
         print(f"{aggregation}: accuracy {report[aggregation]['accuracy']:.4f}")
 
 
@@ -76,20 +75,13 @@ def predict(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.float32
     return np.concatenate([ensemble.shard_probabilities(images[start : start + BATCH]) for start in starts], axis=1)
 
 
-def judge(
-    actual: NDArray[np.int64],
-    mean: NDArray[np.float32],
-    votes: NDArray[np.int64],
-    scores: NDArray[Any],
-    aggregation: Aggregation,
-) -> dict[str, Any]:
-    """Every metric of one aggregation; ``scores``: (N, C), mean probabilities or shares of the votes.
+def judge(actual: NDArray[np.int64], predicted: NDArray[np.int64], scores: NDArray[Any]) -> dict[str, Any]:
+    """Every metric of one aggregation; ``scores``: (N, C), mean probabilities or votes.
 
     What cannot be computed is left out and its reason given under ``absent``.
     """
-    predicted = choose(mean, votes, aggregation)
-    scores = scores.astype(np.float64)
-    scores /= scores.sum(axis=1, keepdims=True)  # float32 rows add up to 1 only nearly
+    # Votes become shares; float32 rows add up to 1 only nearly.
+    scores = scores / scores.sum(axis=1, keepdims=True, dtype=np.float64)
     confidence = scores[np.arange(len(predicted)), predicted]
     numbers: dict[str, Callable[[], float]] = {
         "auroc": lambda: auroc(actual, scores),

@@ -16,9 +16,7 @@ def main() -> None:
     for path in (MANIFEST_FILE, METRICS_REPORT, PLAN_REPORT):
         if not path.is_file():
             raise StageError(f"{path} is missing; run `dvc repro`")
-    manifest, metrics, plan = (
-        json.loads(path.read_bytes()) for path in (MANIFEST_FILE, METRICS_REPORT, PLAN_REPORT)
-    )
+    manifest, metrics, plan = (json.loads(path.read_bytes()) for path in (MANIFEST_FILE, METRICS_REPORT, PLAN_REPORT))
     retained = sum(shard["retained"] for shard in manifest["shards"])
     table = Table("on the test set", "mean", "vote", title=f"Generation {manifest['generation']}")
     for name, value in metrics["mean"].items():
