@@ -1,0 +1,117 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from training.params import ParamsError, load_params
+
+PROFILES = sorted((Path(__file__).parents[1] / "profiles").glob("*.yaml"))
+DIGITS = yaml.safe_load((Path(__file__).parents[1] / "profiles/digits.yaml").read_text())
+
+
+def load(tmp_path: Path, document: Any) -> str:
+    path = tmp_path / "params.yaml"
+    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+    with pytest.raises(ParamsError) as caught:
+        load_params(path)
+    return str(caught.value)
+
+
+def changed(section: str, **values: Any) -> dict[str, Any]:
+    return {**DIGITS, section: {**DIGITS[section], **values}}
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_every_profile_is_valid(path: Path) -> None:
+    load_params(path)
+
+
+def test_the_committed_parameters_are_the_digits_profile() -> None:
+    root = Path(__file__).parents[1]
+    assert (root / "params.yaml").read_bytes() == (root / "profiles/digits.yaml").read_bytes()
+
+
+def test_the_reference_profile_is_the_reference_experiment() -> None:
+    params = load_params(Path(__file__).parents[1] / "profiles/cifar10-reference.yaml")
+    assert (params.network.name, params.network.weights) == ("resnet18", "imagenet")
+    recipe = params.training
+    assert (recipe.epochs_per_slice, recipe.learning_rate, recipe.momentum, recipe.batch_size) == (5, 0.001, 0.9, 64)
+    assert (recipe.schedule, recipe.weight_decay, recipe.nesterov) == ("constant", 0, False)
+
+
+def test_the_scratch_profile_differs_from_the_reference_in_its_weights_alone() -> None:
+    folder = Path(__file__).parents[1] / "profiles"
+    reference, scratch = (
+        yaml.safe_load((folder / f"cifar10-reference{name}.yaml").read_text()) for name in ("", "-scratch")
+    )
+    assert scratch["network"].pop("weights") == "none"
+    assert reference["network"].pop("weights") == "imagenet"
+    assert scratch == reference
+
+
+def test_a_misspelt_key_is_named_with_what_is_allowed(tmp_path: Path) -> None:
+    document = changed("training", lerning_rate=0.1)
+    del document["training"]["learning_rate"]
+    message = load(tmp_path, document)
+    assert "training.lerning_rate: no such key (misspelt?); allowed here: epochs_per_slice," in message
+    assert "learning_rate," in message
+    assert "training.learning_rate: missing" in message
+
+
+def test_a_misspelt_section_is_named(tmp_path: Path) -> None:
+    assert "sysa: no such key (misspelt?); allowed here: seed, device, data, sisa, network, training" in load(
+        tmp_path, {**DIGITS, "sysa": {}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "expected"),
+    [
+        ("training", {"learning_rate": 0}, "training.learning_rate: input should be greater than 0, found 0"),
+        ("training", {"learning_rate": ".nan"}, "training.learning_rate"),
+        ("training", {"momentum": 1}, "training.momentum: input should be less than 1, found 1"),
+        ("training", {"batch_size": 1}, "training.batch_size: input should be greater than or equal to 2, found 1"),
+        ("training", {"batch_size": True}, "training.batch_size: expected a number, got a truth value, found True"),
+        ("training", {"schedule": "cosine"}, "training.schedule: input should be 'constant' or 'one-cycle', found 'cosine'"),
+        ("training", {"momentum": 0}, "training: nesterov: true needs a momentum above 0, got 0"),
+        ("sisa", {"slices": 0}, "sisa.slices: input should be greater than or equal to 1, found 0"),
+        ("sisa", {"shards": []}, "sisa: shards must be the list [0, 1, ..., S-1], got []"),
+        ("sisa", {"shards": [0, 2]}, "sisa: shards must be the list [0, 1, ..., S-1], got [0, 2]"),
+        ("sisa", {"shards": 5}, "sisa.shards: input should be a valid tuple, found 5"),
+        ("data", {"source": "mnist"}, "data.source: input should be 'digits', 'cifar10' or 'imagefolder', found 'mnist'"),
+        ("data", {"image_size": 4}, "data.image_size: input should be greater than or equal to 8, found 4"),
+        ("network", {"weights": "imagenet"}, "network: weights: imagenet exist for resnet18, not for resnet9"),
+        ("network", {"weights": None}, "network.weights: input should be a valid string, found None"),
+    ],
+)
+def test_an_impossible_value_is_named_with_what_is_allowed(
+    tmp_path: Path, section: str, values: dict[str, Any], expected: str
+) -> None:
+    assert expected in load(tmp_path, changed(section, **values))
+
+
+def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
+    message = load(tmp_path, {**changed("training", momentum=-1), "seed": -1})
+    assert "2 thing(s) to mend" in message
+    assert "seed: input should be greater than or equal to 0, found -1" in message
+    assert "training.momentum: input should be greater than or equal to 0, found -1" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", "found NoneType"), ("- 1", "found list"), ("a: [", "not valid YAML"), ("seed: 0\nseed: 0", "missing")],
+)
+def test_a_file_that_holds_no_parameters_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in load(tmp_path, text)
+
+
+def test_a_missing_file_says_where_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="copy one from profiles/"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((Path(__file__).parents[1] / "params.yaml").read_text().replace("weight_decay: 0.0005", "weight_decay: 5e-4"))
+    assert load_params(path).training.weight_decay == 0.0005
