@@ -85,7 +85,7 @@ def bias_model(bias: list[float]) -> bytes:
         [helper.make_tensor_value_info("probabilities", types.FLOAT, ["N", len(bias)])],
         [
             onnx.numpy_helper.from_array(np.array([1, 2, 3]), "axes"),
-            onnx.numpy_helper.from_array(np.float32(0), "zero"),
+            onnx.numpy_helper.from_array(np.array(0, np.float32), "zero"),
             onnx.numpy_helper.from_array(np.array([1]), "last"),
             onnx.numpy_helper.from_array(np.array(bias, np.float32), "bias"),
         ],
@@ -108,7 +108,13 @@ def models(tmp_path: Path) -> Path:
             {"shard": shard_id, "file": f"onnx/shard-{shard_id}.onnx", "sha256": hashlib.sha256(content).hexdigest()}
         )
     shards.sort(key=lambda shard: str(shard["shard"]))
-    manifest = {"generation": 4, "classes": ["a", "b"], "image_shape": [2, 2, 3], "aggregation": "mean", "shards": shards}
+    manifest = {
+        "generation": 4,
+        "classes": ["a", "b"],
+        "image_shape": [2, 2, 3],
+        "aggregation": "mean",
+        "shards": shards,
+    }
     (tmp_path / "ensemble.json").write_text(json.dumps(manifest))
     return tmp_path
 

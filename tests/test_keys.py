@@ -29,7 +29,9 @@ def without(shard: Shard, row: int) -> Shard:
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.data())
-def test_forgetting_any_sample_changes_exactly_the_keys_from_its_slice_on(slices: list[int], data: st.DataObject) -> None:
+def test_forgetting_any_sample_changes_exactly_the_keys_from_its_slice_on(
+    slices: list[int], data: st.DataObject
+) -> None:
     shard = shard_of(slices)
     row = data.draw(st.integers(0, len(slices) - 1))  # to the last: no remainder is left out
     first = int(shard.slices[row])
@@ -117,7 +119,9 @@ def double(x):
 
 
 def test_comments_docstrings_and_formatting_do_not_change_the_code_digest() -> None:
-    assert code_digest(CODE) == code_digest("def double( x ):\n\n  'Other words.'\n  return (x*2)\n".replace("def", '"Mod"\ndef', 1))
+    assert code_digest(CODE) == code_digest(
+        "def double( x ):\n\n  'Other words.'\n  return (x*2)\n".replace("def", '"Mod"\ndef', 1)
+    )
 
 
 def test_another_number_changes_the_code_digest() -> None:

@@ -69,7 +69,10 @@ def test_the_learning_rate_is_never_negative_nor_above_the_peak(slices: int, dat
 
 
 def test_seeds_differ_by_seed_shard_slice_and_purpose() -> None:
-    seeds = {seed_for(*key) for key in [(0, 0, 0, "order"), (1, 0, 0, "order"), (0, 1, 0, "order"), (0, 0, 1, "order"), (0, 0, 0, "pixels")]}
+    seeds = {
+        seed_for(*key)
+        for key in [(0, 0, 0, "order"), (1, 0, 0, "order"), (0, 1, 0, "order"), (0, 0, 1, "order"), (0, 0, 0, "pixels")]
+    }
     assert len(seeds) == 5
     assert all(0 <= seed < 2**63 for seed in seeds)
 
@@ -91,7 +94,9 @@ def test_flip_crop_invents_no_pixel_and_changes_no_input() -> None:
     assert torch.equal(picture, before)
     assert cropped.dtype == torch.uint8
     for one, whole in zip(cropped, picture, strict=True):
-        assert {tuple(pixel) for pixel in one.view(-1, 3).tolist()} <= {tuple(pixel) for pixel in whole.view(-1, 3).tolist()}
+        assert {tuple(pixel) for pixel in one.view(-1, 3).tolist()} <= {
+            tuple(pixel) for pixel in whole.view(-1, 3).tolist()
+        }
 
 
 class Recorder(nn.Module):
@@ -109,11 +114,25 @@ class Recorder(nn.Module):
         return self.bias.expand(len(images), 3)
 
 
-def train(network: nn.Module, count: int, training: Training, slice_id: int = 0, on_batch: Callable[[int, int], None] | None = None) -> list[float]:
+def train(
+    network: nn.Module,
+    count: int,
+    training: Training,
+    slice_id: int = 0,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> list[float]:
     images = torch.arange(count, dtype=torch.uint8).view(count, 1, 1, 1).expand(count, 8, 8, 3)
     labels = torch.arange(count) % 3
     return train_slice(
-        network, images, labels, training, seed=0, shard_id=0, slice_id=slice_id, slices=3, on_batch=on_batch or (lambda *_: None)
+        network,
+        images,
+        labels,
+        training,
+        seed=0,
+        shard_id=0,
+        slice_id=slice_id,
+        slices=3,
+        on_batch=on_batch or (lambda *_: None),
     )
 
 
@@ -164,7 +183,7 @@ def test_the_same_slice_is_the_same_bits_and_another_slice_is_not() -> None:
 
 
 def test_a_loss_that_is_no_longer_finite_stops_the_training() -> None:
+    network = Recorder()
+    network.bias.data.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="loss is nan in shard 0, slice 0, epoch 0"):
-        network = Recorder()
-        network.bias.data.fill_(torch.nan)
         train(network, 4, DIGITS)

@@ -73,13 +73,21 @@ def test_a_misspelt_section_is_named(tmp_path: Path) -> None:
         ("training", {"momentum": 1}, "training.momentum: input should be less than 1, found 1"),
         ("training", {"batch_size": 1}, "training.batch_size: input should be greater than or equal to 2, found 1"),
         ("training", {"batch_size": True}, "training.batch_size: expected a number, got a truth value, found True"),
-        ("training", {"schedule": "cosine"}, "training.schedule: input should be 'constant' or 'one-cycle', found 'cosine'"),
+        (
+            "training",
+            {"schedule": "cosine"},
+            "training.schedule: input should be 'constant' or 'one-cycle', found 'cosine'",
+        ),
         ("training", {"momentum": 0}, "training: nesterov: true needs a momentum above 0, got 0"),
         ("sisa", {"slices": 0}, "sisa.slices: input should be greater than or equal to 1, found 0"),
         ("sisa", {"shards": []}, "sisa: shards must be the list [0, 1, ..., S-1], got []"),
         ("sisa", {"shards": [0, 2]}, "sisa: shards must be the list [0, 1, ..., S-1], got [0, 2]"),
         ("sisa", {"shards": 5}, "sisa.shards: input should be a valid tuple, found 5"),
-        ("data", {"source": "mnist"}, "data.source: input should be 'digits', 'cifar10' or 'imagefolder', found 'mnist'"),
+        (
+            "data",
+            {"source": "mnist"},
+            "data.source: input should be 'digits', 'cifar10' or 'imagefolder', found 'mnist'",
+        ),
         ("data", {"image_size": 4}, "data.image_size: input should be greater than or equal to 8, found 4"),
         ("network", {"weights": "imagenet"}, "network: weights: imagenet exist for resnet18, not for resnet9"),
         ("network", {"weights": None}, "network.weights: input should be a valid string, found None"),
@@ -113,5 +121,7 @@ def test_a_missing_file_says_where_to_get_one(tmp_path: Path) -> None:
 
 def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text((Path(__file__).parents[1] / "params.yaml").read_text().replace("weight_decay: 0.0005", "weight_decay: 5e-4"))
+    path.write_text(
+        (Path(__file__).parents[1] / "params.yaml").read_text().replace("weight_decay: 0.0005", "weight_decay: 5e-4")
+    )
     assert load_params(path).training.weight_decay == 0.0005

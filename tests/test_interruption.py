@@ -1,0 +1,180 @@
+"""Stopped at any point, the next ``dvc repro`` completes and equals an undisturbed run bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Workspace
+
+pytestmark = pytest.mark.pipeline
+
+Create = Callable[..., Workspace]
+
+# Slices of several seconds, so that a process can be caught in the middle of one.
+SLOW = {"sisa__shards": [0], "sisa__slices": 3, "training__epochs_per_slice": 6, "training__batch_size": 16}
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+
+
+def checkpoints(workspace: Workspace) -> list[Path]:
+    return sorted((workspace.folder / "models/checkpoints/shard-0").glob("slice-*.safetensors"))
+
+
+def trainers(workspace: Workspace) -> list[int]:
+    """Process ids of the trainers that run in a workspace."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                command, folder = (entry / "cmdline").read_bytes(), (entry / "cwd").readlink()
+            except OSError:
+                continue
+            if b"\0training.train\0" in command and folder == workspace.folder and b"sh" not in command.split(b"\0")[0]:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    workspace = Workspace.create(tmp_path_factory.mktemp("undisturbed"), **SLOW)
+    workspace.all_stages()
+    return workspace.models()
+
+
+def test_a_trainer_killed_in_mid_slice(create: Create, undisturbed: dict[str, bytes]) -> None:
+    workspace = create("workspace", **SLOW)
+    dvc = workspace.start("dvc", "repro")
+    wait_for(lambda: checkpoints(workspace), "the first checkpoint")
+    (trainer,) = trainers(workspace)
+    os.kill(trainer, signal.SIGKILL)
+    out, _ = dvc.communicate(timeout=120)
+    assert dvc.returncode != 0, out
+    assert len(checkpoints(workspace)) == 1
+    out = workspace.run("dvc", "repro").stdout
+    assert "trained slices 1 to 2" in out
+    assert workspace.models() == undisturbed
+
+
+def test_dvc_killed_and_its_trainer_left_alive(create: Create, undisturbed: dict[str, bytes]) -> None:
+    workspace = create("workspace", **SLOW)
+    dvc = workspace.start("dvc", "repro")
+    wait_for(lambda: checkpoints(workspace), "the first checkpoint")
+    dvc.kill()
+    dvc.wait()
+    (orphan,) = trainers(workspace)
+    out = workspace.run("dvc", "repro").stdout
+    assert f"waiting for process {orphan}" in out
+    assert "every checkpoint is valid, nothing to train" in out  # the orphan had finished
+    assert workspace.models() == undisturbed
+
+
+def test_both_killed_and_the_request_changed_meanwhile(create: Create) -> None:
+    workspace, scratch = create("workspace", **SLOW), create("scratch", **SLOW)
+    dvc = workspace.start("dvc", "repro")
+    wait_for(lambda: checkpoints(workspace), "the first checkpoint")
+    for process in trainers(workspace):
+        os.kill(process, signal.SIGKILL)
+    dvc.kill()
+    dvc.wait()
+    for each in (workspace, scratch):
+        each.forget("3", "5", "8")
+    workspace.repro()
+    scratch.all_stages()
+    assert workspace.models() == scratch.models()
+
+
+def test_a_truncated_and_a_flipped_checkpoint_are_trained_again(trained: Workspace) -> None:
+    before = trained.models()
+    folder = trained.folder / "models/checkpoints"
+    (first,) = (folder / "shard-0").glob("slice-00-*")
+    (middle,) = (folder / "shard-1").glob("slice-01-*")
+    (last,) = (folder / "shard-2").glob("slice-02-*")
+    first.write_bytes(first.read_bytes()[:1000])
+    flipped = bytearray(middle.read_bytes())
+    flipped[len(flipped) // 2] ^= 16
+    middle.write_bytes(flipped)
+    last.unlink()
+    stages = trained.repro()
+    assert [stage for stage in stages if stage.startswith("train")] == ["train@0", "train@1", "train@2"]
+    assert trained.models() == before
+
+
+def test_a_checkpoint_that_has_seen_other_data_is_never_built_upon(trained: Workspace) -> None:
+    before = trained.models()
+    folder = trained.folder / "models/checkpoints"
+    (right,) = (folder / "shard-0").glob("slice-02-*")
+    (other,) = (folder / "shard-1").glob("slice-02-*")
+    right.write_bytes(other.read_bytes())  # under the right name
+    (folder / "shard-0/slice-01-0123456789abcdef.safetensors").write_bytes(other.read_bytes())
+    (folder / "shard-0/.slice-02.tmp").write_bytes(b"left by a killed run")
+    trained.repro()
+    assert trained.models() == before
+
+
+def test_fresh_ignores_valid_checkpoints_and_trains_the_same_again(trained: Workspace) -> None:
+    before = trained.models()
+    assert "nothing to train" in trained.stage("train", "--shard", "1").stdout
+    assert "trained slices 0 to 2" in trained.stage("train", "--shard", "1", "--fresh").stdout
+    assert trained.models() == before
+
+
+def test_the_second_of_two_trainers_waits_for_the_first(create: Create, undisturbed: dict[str, bytes]) -> None:
+    workspace = create("workspace", **SLOW)
+    for stage in ("partition", "schedule"):
+        workspace.stage(stage)
+    first = workspace.start(sys.executable, "-m", "training.train", "--shard", "0")
+    wait_for(lambda: checkpoints(workspace), "the first checkpoint")
+    second = workspace.stage("train", "--shard", "0").stdout
+    assert f"shard 0: waiting for process {first.pid}, which is training it" in second
+    assert "nothing to train" in second
+    out, _ = first.communicate(timeout=120)
+    assert "trained slices 0 to 2" in out
+    assert {path: content for path, content in undisturbed.items() if "checkpoints" in path} == workspace.contents(
+        "models/checkpoints"
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no mount command here")
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount a small disk here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_says_so_and_loses_nothing(create: Create, small_disk: Path, undisturbed: dict[str, bytes]) -> None:
+    workspace = create("workspace", **SLOW)
+    # Room for two checkpoints of 1.7 MB, not for the third.
+    target = workspace.folder / "models/checkpoints/shard-0"
+    target.mkdir(parents=True)
+    bind = subprocess.run(["mount", "--bind", str(small_disk), str(target)], check=False)
+    assert bind.returncode == 0
+    try:
+        done = workspace.run("dvc", "repro", check=False)
+        assert done.returncode != 0
+        assert "error: the disk is full" in done.stderr
+        assert "free some space and run `dvc repro` again" in done.stderr
+        assert [path.name[:8] for path in sorted(target.iterdir())] == ["slice-00", "slice-01"]
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        assert "trained slices 2 to 2" in workspace.run("dvc", "repro").stdout
+        assert workspace.models() == undisturbed
+    finally:
+        subprocess.run(["umount", str(target)], check=True)
