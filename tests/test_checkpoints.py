@@ -47,12 +47,8 @@ def test_every_flipped_byte_is_found(path: Path) -> None:
         flipped = bytearray(content)
         flipped[position] ^= 1
         path.write_bytes(flipped)
-        try:
-            state, record = load_checkpoint(path, "abc")
-        except CheckpointError:
-            continue
-        # A flip in metadata that nothing is computed from may pass; weights never differ.
-        assert all(torch.equal(state[name], STATE[name]) for name in STATE), position
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path, "abc")
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])

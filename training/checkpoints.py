@@ -1,7 +1,7 @@
 """Checkpoints: ``models/checkpoints/shard-K/slice-RR-KEY.safetensors``, one after each slice.
 
-A checkpoint carries its key in its name and, in its metadata, the full key and a digest of its
-weights: a file that was cut short, altered or renamed is found out.
+A checkpoint carries its key in its name and, in its metadata, the full key and a digest of
+all it holds: a file that was cut short, altered or renamed is found out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Tensor], metadata: Mapping[s
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    record = {**metadata, "weights_sha256": _weights_digest(tensors)}
+    record = {**metadata, "sha256": _digest(tensors, metadata)}
     # One entry: safetensors writes several in no fixed order.
     write_atomic(path, save(tensors, {"sisa": json.dumps(record, sort_keys=True)}))
 
@@ -46,15 +46,16 @@ def load_checkpoint(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, 
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})["sisa"])
+            digest = record.pop("sha256")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     if record.get("key") != key:
         raise CheckpointError(f"{path} carries the key {record.get('key')}, expected {key}")
-    if record.get("weights_sha256") != _weights_digest(tensors):
-        raise CheckpointError(f"{path} is damaged: its weights do not match their digest")
+    if digest != _digest(tensors, record):
+        raise CheckpointError(f"{path} is damaged: its content does not match its digest")
     return tensors, record
 
 
@@ -79,8 +80,8 @@ def shard_lock(shard_id: int) -> Iterator[None]:
         yield
 
 
-def _weights_digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, object]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
