@@ -114,6 +114,8 @@ def read_manifest(path: Path) -> Manifest:
         raise EnsembleUnavailable(f"{path} is missing; run `dvc repro` or `dvc pull`") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EnsembleUnavailable(f"{path} is not a manifest: {error!r}") from error
+    if manifest.aggregation not in ("mean", "vote"):
+        raise EnsembleUnavailable(f"{path}: aggregation is {manifest.aggregation!r}, not mean or vote")
     if not manifest.shard_ids:
         raise EnsembleUnavailable(f"{path} lists no shard that has a model")
     return manifest

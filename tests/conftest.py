@@ -85,6 +85,8 @@ class Workspace:
                 shutil.copy(source, target)
         (folder / "data/raw").mkdir(parents=True)
         (folder / "data/raw/.gitkeep").touch()
+        (folder / "models/initial").mkdir(parents=True)
+        (folder / "models/initial/.gitkeep").touch()
         (folder / "forget").mkdir()
         (folder / "forget/requests.txt").write_text("# nothing yet\n")
         workspace = cls(folder)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.keys import RECIPE_CODE, code_digest, key_chain, recipe_key
+from training.code import code_digest
+from training.keys import RECIPE_CODE, key_chain, recipe_key
 from training.params import Params, load_params
 from training.shards import Shard
 
@@ -128,6 +129,6 @@ def test_another_number_changes_the_code_digest() -> None:
     assert code_digest(CODE) != code_digest(CODE.replace("* 2", "* 3"))
 
 
-def test_the_recipe_covers_network_and_loop() -> None:
-    assert [path.name for path in RECIPE_CODE] == ["network.py", "loop.py"]
+def test_the_recipe_covers_network_loop_and_start() -> None:
+    assert [path.name for path in RECIPE_CODE] == ["network.py", "loop.py", "start.py"]
     assert all(path.is_file() for path in RECIPE_CODE)

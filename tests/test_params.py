@@ -90,6 +90,11 @@ def test_a_misspelt_section_is_named(tmp_path: Path) -> None:
         ),
         ("data", {"image_size": 4}, "data.image_size: input should be greater than or equal to 8, found 4"),
         ("network", {"weights": "imagenet"}, "network: weights: imagenet exist for resnet18, not for resnet9"),
+        (
+            "network",
+            {"weights": "/tmp/x.pth"},
+            "network: weights must be none, imagenet or models/initial/NAME, found '/tmp/x.pth'",
+        ),
         ("network", {"weights": None}, "network.weights: input should be a valid string, found None"),
     ],
 )

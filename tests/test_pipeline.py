@@ -293,9 +293,14 @@ def test_training_starts_from_given_weights_but_for_the_head(create: Create) -> 
 
     workspace = create("workspace", network__name="resnet18", sisa__shards=[0], sisa__slices=1, seed=0)
     given = build_network("resnet18", 1000).backbone.state_dict()
-    save_file({name: tensor.contiguous() for name, tensor in given.items()}, workspace.folder / "given.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in given.items()},
+        workspace.folder / "models/initial/given.safetensors",
+    )
     # A learning rate too small to move a float: the trained weights are the initial ones.
-    workspace.change(network__weights="given.safetensors", training__learning_rate=1e-30, training__weight_decay=0)
+    workspace.change(
+        network__weights="models/initial/given.safetensors", training__learning_rate=1e-30, training__weight_decay=0
+    )
     for stage in ("partition", "schedule"):
         workspace.stage(stage)
     workspace.stage("train", "--shard", "0")
@@ -304,6 +309,6 @@ def test_training_starts_from_given_weights_but_for_the_head(create: Create) -> 
     assert torch.equal(trained["layer4.1.conv2.weight"], given["layer4.1.conv2.weight"])
     assert trained["fc.3.weight"].shape == (10, 512)
 
-    (workspace.folder / "given.safetensors").unlink()
+    (workspace.folder / "models/initial/given.safetensors").unlink()
     done = workspace.stage("train", "--shard", "0", check=False)
-    assert "network.weights: given.safetensors is not a file" in done.stderr
+    assert "network.weights: models/initial/given.safetensors is not a file" in done.stderr

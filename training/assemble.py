@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from training import stage
-from training.files import json_bytes, sha256_file, write_atomic
+from training.files import json_bytes, read_json, sha256_file, write_atomic
 from training.params import load_params
 from training.paths import MANIFEST_FILE, MODELS_FOLDER, PARTITION_FILE, onnx_file
 from training.plan import ShardPlan, load_plan
@@ -18,7 +17,7 @@ from training.stage import StageError
 
 def main() -> None:
     params = load_params()
-    partition = json.loads(PARTITION_FILE.read_bytes())
+    partition = read_json(PARTITION_FILE)
     content = {
         "aggregation": params.sisa.aggregation,
         "classes": partition["classes"],
@@ -26,7 +25,8 @@ def main() -> None:
         "forgotten": partition["forgotten"],
         "shards": [describe(load_plan(shard_id)) for shard_id in params.sisa.shards],
     }
-    before = read_previous(MANIFEST_FILE)
+    # A damaged one is an error: to count from 1 again would be going back for whoever serves it.
+    before = read_json(MANIFEST_FILE) if MANIFEST_FILE.exists() else None
     generation = next_generation(before, content)
     if before is None or before["generation"] != generation:
         write_atomic(MANIFEST_FILE, json_bytes({"generation": generation, **content}))
@@ -60,15 +60,6 @@ def carried_key(path: Path) -> str | None:
     except Exception as error:  # protobuf's DecodeError is no stable import
         raise StageError(f"{path} is not an ONNX model ({error}); delete it and run `dvc repro`") from error
     return next((prop.value for prop in model.metadata_props if prop.key == "key"), None)
-
-
-def read_previous(path: Path) -> dict[str, Any] | None:
-    """The manifest before, or None when there is none or it is no manifest."""
-    try:
-        document = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return document if isinstance(document, dict) and isinstance(document.get("generation"), int) else None
 
 
 def next_generation(before: dict[str, Any] | None, content: dict[str, Any]) -> int:

@@ -50,7 +50,7 @@ def load_checkpoint(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, 
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     if record.get("key") != key:
         raise CheckpointError(f"{path} carries the key {record.get('key')}, expected {key}")

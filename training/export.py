@@ -6,9 +6,7 @@ Normalisation and softmax are inside, so that nothing can do them differently in
 
 from __future__ import annotations
 
-import tempfile
 import warnings
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -23,7 +21,7 @@ from training.checkpoints import CheckpointError, load_checkpoint
 from training.files import write_atomic
 from training.network import build_network
 from training.params import load_params
-from training.paths import checkpoint_file, onnx_file
+from training.paths import onnx_file
 from training.plan import ShardPlan, load_plan
 from training.stage import StageError
 
@@ -44,6 +42,7 @@ class Probabilities(nn.Module):
 
 def main(shard: Annotated[int, typer.Option(help="which shard to export")]) -> None:
     params = load_params()
+    params.check_shard(shard)
     plan = load_plan(shard)
     if plan.abstains:
         write_atomic(onnx_file(shard), b"")
@@ -64,13 +63,15 @@ def main(shard: Annotated[int, typer.Option(help="which shard to export")]) -> N
 
 def load_model(plan: ShardPlan, name: str) -> nn.Module:
     """The network after the last slice, in eval mode."""
-    path = checkpoint_file(plan.shard, len(plan.keys) - 1, plan.keys[-1])
     try:
-        state, _ = load_checkpoint(path, plan.keys[-1])
+        state, _ = load_checkpoint(plan.chain[-1], plan.keys[-1])
     except CheckpointError as error:
         raise StageError(f"{error}; run `dvc repro train@{plan.shard}`") from error
     network = build_network(name, plan.classes)
-    network.backbone.load_state_dict(state)
+    try:
+        network.backbone.load_state_dict(state)
+    except RuntimeError as error:
+        raise StageError(f"{plan.chain[-1]} is of another network than {name}; run `dvc repro`") from error
     return Probabilities(network).eval()
 
 
@@ -82,9 +83,8 @@ def export(model: nn.Module, image_size: int, provenance: dict[str, str]) -> byt
     if any(module.training for module in model.modules()):
         raise ValueError("the model is in training mode; call eval() first")
     example = torch.zeros((2, image_size, image_size, 3), dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
-        path = Path(folder) / "model.onnx"
         program = torch.onnx.export(
             model,
             (example,),
@@ -94,9 +94,8 @@ def export(model: nn.Module, image_size: int, provenance: dict[str, str]) -> byt
             output_names=["probabilities"],
             dynamic_shapes={"images": {0: torch.export.Dim("N")}},
         )
-        assert program is not None
-        program.save(path, external_data=False)
-        proto = onnx.load(path)
+    assert program is not None
+    proto = program.model_proto
     strip(proto.graph)
     for function in proto.functions:
         del function.metadata_props[:]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import glob
 import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from training.stage import StageError
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -20,6 +26,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     OSError (a full disk, say) after removing the temporary file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)  # of a killed run
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
@@ -51,6 +59,36 @@ def json_bytes(document: Mapping[str, object]) -> bytes:
     """The one spelling of a JSON file here: two spaces, a final newline, no NaN."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that an earlier stage wrote; raises StageError when it is missing or damaged."""
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise StageError(f"{path} is missing; run `dvc repro`") from None
+    except ValueError as error:
+        raise StageError(f"{path} is damaged ({error}); delete it and run `dvc repro`") from error
+    if not isinstance(document, dict):
+        raise StageError(f"{path} is damaged (no JSON object); delete it and run `dvc repro`")
+    return document
+
+
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """A table with a header line and plain line ends."""
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return table.getvalue().encode()
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a whole folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:

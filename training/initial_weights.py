@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from training.files import sha256_file
 from training.params import Network
 from training.stage import StageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def initial_weights_file(network: Network) -> Path | None:
@@ -24,7 +20,7 @@ def initial_weights_file(network: Network) -> Path | None:
         return _imagenet_file()
     path = Path(network.weights)
     if not path.is_file():
-        raise StageError(f"network.weights: {path} is not a file; allowed: none, imagenet or the path of a state dict")
+        raise StageError(f"network.weights: {path} is not a file; put a state dict there, or use none or imagenet")
     return path
 
 
@@ -32,23 +28,6 @@ def initial_weights_digest(network: Network) -> str:
     """Hex SHA-256 of the file to start from; ``none`` for random weights."""
     path = initial_weights_file(network)
     return "none" if path is None else sha256_file(path)
-
-
-def read_initial_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict from a safetensors file or a torch pickle (tensors only, no code is run).
-
-    Raises StageError when it is neither.
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # each reader raises its own kinds for a damaged file
-        raise StageError(f"network.weights: {path} is not a readable state dict ({error})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise StageError(f"network.weights: {path} holds no plain state dict (name to tensor)")
-    return state
 
 
 def _imagenet_file() -> Path:

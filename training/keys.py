@@ -7,16 +7,16 @@ checkpoint whose key is not on the chain of today's samples must not be used or 
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from pathlib import Path
 
+from training.code import code_digest
 from training.params import Params
 from training.shards import Shard
 
 # The code that shapes weights.
-RECIPE_CODE = tuple(Path(__file__).with_name(name) for name in ("network.py", "loop.py"))
+RECIPE_CODE = tuple(Path(__file__).with_name(name) for name in ("network.py", "loop.py", "start.py"))
 
 
 def recipe_key(params: Params, shard_id: int, classes: int, initial_weights: str) -> str:
@@ -37,17 +37,6 @@ def recipe_key(params: Params, shard_id: int, classes: int, initial_weights: str
         "code": [code_digest(path.read_text(encoding="utf-8")) for path in RECIPE_CODE],
     }
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-
-
-def code_digest(source: str) -> str:
-    """Hex SHA-256 of Python code without its comments, docstrings and formatting."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        match node:
-            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
-                if ast.get_docstring(node, clean=False) is not None:
-                    node.body[0] = ast.Pass()
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
 
 def key_chain(recipe: str, shard: Shard, slices: int) -> list[str]:

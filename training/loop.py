@@ -98,6 +98,7 @@ def train_slice(
     longer finite.
     """
     device = images.device
+    network.to(memory_format=torch.channels_last)  # as the pictures lie
     order, pixels = (
         torch.Generator().manual_seed(seed_for(seed, shard_id, slice_id, purpose)) for purpose in ("order", "pixels")
     )
@@ -115,7 +116,8 @@ def train_slice(
         loss_sum, seen = torch.zeros((), dtype=torch.float64, device=device), 0
         steps = list(batches(len(labels), training.batch_size, order))
         for step, batch in enumerate(steps):
-            share = (epoch + step / len(steps)) / training.epochs_per_slice
+            # The middle of the step: the first of all has a learning rate above 0, also when it is the only one.
+            share = (epoch + (step + 0.5) / len(steps)) / training.epochs_per_slice
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(training, slice_id, slices, share)
             x, y = images[batch.to(device)], labels[batch.to(device)]

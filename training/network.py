@@ -6,6 +6,8 @@ Letters: N pictures, H = W their side, C classes.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
@@ -49,7 +51,7 @@ def _resnet18(classes: int) -> nn.Module:
 
 def _resnet9(classes: int) -> nn.Module:
     """A small residual network for 32×32 pictures from scratch, after David Page's for DAWNBench."""
-    return nn.Sequential(
+    features = nn.Sequential(
         _conv(3, 16),
         _conv(16, 32),
         nn.MaxPool2d(2),
@@ -60,9 +62,9 @@ def _resnet9(classes: int) -> nn.Module:
         nn.MaxPool2d(2),
         Residual(128),
         GlobalMax(),
-        nn.Linear(128, classes, bias=False),
-        Scale(0.125),
     )
+    head = nn.Linear(128, classes, bias=False)
+    return nn.Sequential(OrderedDict(features=features, fc=head, scale=Scale(0.125)))
 
 
 def _conv(inputs: int, outputs: int) -> nn.Sequential:

@@ -8,10 +8,13 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from training.paths import INITIAL_WEIGHTS_FOLDER
+from training.stage import StageError
+
 PARAMS_FILE = Path("params.yaml")
 
 
-class ParamsError(ValueError):
+class ParamsError(StageError):
     """params.yaml cannot be used; the message names every key, what was found and what is allowed."""
 
 
@@ -53,10 +56,17 @@ class Sisa(_Section):
 
 
 class Network(_Section):
-    """``weights``: ``none`` (from scratch), ``imagenet`` (torchvision's) or the path of a state dict."""
+    """``weights``: ``none`` (from scratch), ``imagenet`` (torchvision's) or ``models/initial/NAME``, a state dict."""
 
     name: Literal["resnet18", "resnet9"]
     weights: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _weights_are_tracked(self) -> Network:
+        # DVC looks at this folder: other weights under the same name must retrain everything.
+        if self.weights not in ("none", "imagenet") and Path(self.weights).parent != INITIAL_WEIGHTS_FOLDER:
+            raise ValueError(f"weights must be none, imagenet or {INITIAL_WEIGHTS_FOLDER}/NAME, found {self.weights!r}")
+        return self
 
     @model_validator(mode="after")
     def _imagenet_is_resnet18(self) -> Network:
@@ -95,6 +105,11 @@ class Params(_Section):
     sisa: Sisa
     network: Network
     training: Training
+
+    def check_shard(self, shard_id: int) -> None:
+        """Raise ParamsError unless ``shard_id`` is one of ``sisa.shards``."""
+        if shard_id not in self.sisa.shards:
+            raise ParamsError(f"--shard {shard_id}: sisa.shards lists {list(self.sisa.shards)}")
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

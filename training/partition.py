@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training import stage
 from training.erasure.forget_list import Entry, read_forget_lists
-from training.files import json_bytes, write_if_changed
+from training.files import json_bytes, remove, write_if_changed
 from training.params import Params, load_params
 from training.paths import PARTITION_FILE, SHARDS_FOLDER, TEST_FILE, shard_file
 from training.placement import assign_slots
@@ -32,15 +33,17 @@ def main() -> None:
     forgotten, gone = locate(entries, source)
     slots = assign_slots(source.train.ids, len(params.sisa.shards), params.sisa.slices, params.seed)
     members = [members_of(shard_id, slots, source.train.ids, forgotten) for shard_id in params.sisa.shards]
+    if not source.train.ids or not source.test.ids:
+        raise StageError(f"{params.data.root} holds no picture to train on or none to test on; both are needed")
     if not any(members):
         raise StageError("nothing is retained: the forget lists name every training sample")
-    _refuse_empty_test(source, params)
 
     slices = np.array([slice_id for _, slice_id in slots], np.int64)
     for shard_id, indices in zip(params.sisa.shards, members, strict=True):
-        state = update(shard_file(shard_id), source.train, indices, slices[indices])
+        state = update(shard_file(shard_id), source.train, indices, slices[indices], params.data.image_size)
         print(f"shard {shard_id}: {len(indices)} samples retained, {state}")
-    update(TEST_FILE, source.test, range(len(source.test.ids)), np.zeros(len(source.test.ids), np.int64))
+    tests = range(len(source.test.ids))
+    update(TEST_FILE, source.test, tests, np.zeros(len(tests), np.int64), params.data.image_size)
     prune(params)
 
     listed = {entry.sample_id for entry in entries}
@@ -84,7 +87,7 @@ def members_of(shard_id: int, slots: Sequence[tuple[int, int]], ids: Sequence[st
     return sorted(members, key=lambda index: (slots[index][1], ids[index]))
 
 
-def update(path: Path, samples: Samples, indices: Sequence[int], slices: np.ndarray) -> str:
+def update(path: Path, samples: Samples, indices: Sequence[int], slices: NDArray[np.int64], size: int) -> str:
     """Make ``path`` hold exactly these samples, decoding only pictures it does not hold already.
 
     Returns what was done, for the user.
@@ -101,11 +104,10 @@ def update(path: Path, samples: Samples, indices: Sequence[int], slices: np.ndar
         else:
             pictures.append(samples.decode(index))
             decoded += 1
-    side = samples.decode(0).shape[0] if not pictures else pictures[0].shape[0]
     shard = Shard(
         ids=np.array([samples.ids[index] for index in indices], np.str_),
         slices=np.asarray(slices, np.int64),
-        images=np.stack(pictures) if pictures else np.zeros((0, side, side, 3), np.uint8),
+        images=np.array(pictures, np.uint8).reshape(-1, size, size, 3),
         labels=samples.labels[list(indices)],
         fingerprints=np.array([samples.fingerprints[index] for index in indices], np.str_),
     )
@@ -119,7 +121,7 @@ def prune(params: Params) -> None:
     keep = {shard_file(shard_id) for shard_id in params.sisa.shards}
     for path in SHARDS_FOLDER.iterdir():
         if path not in keep:
-            path.unlink()
+            remove(path)
 
 
 def _readable(path: Path) -> Shard | None:
@@ -130,11 +132,6 @@ def _readable(path: Path) -> Shard | None:
     except StageError as error:
         print(f"{error.args[0].split(';')[0]}; it is made anew")
         return None
-
-
-def _refuse_empty_test(source: Source, params: Params) -> None:
-    if not source.test.ids:
-        raise StageError(f"{params.data.root}/test holds no picture; evaluation needs some")
 
 
 def _digest(ids: set[str]) -> str:

@@ -11,6 +11,7 @@ TEST_FILE = Path("data/test.npz")
 PARTITION_FILE = Path("data/partition.json")
 
 MODELS_FOLDER = Path("models")
+INITIAL_WEIGHTS_FOLDER = MODELS_FOLDER / "initial"
 PLAN_FOLDER = MODELS_FOLDER / "plan"
 CHECKPOINTS_FOLDER = MODELS_FOLDER / "checkpoints"
 LOCKS_FOLDER = MODELS_FOLDER / "locks"

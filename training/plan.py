@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from training.paths import plan_file
+from training.paths import checkpoint_file, plan_file
 from training.stage import StageError
 
 
@@ -26,6 +27,11 @@ class ShardPlan(BaseModel):
     samples: tuple[int, ...]
 
     @property
+    def chain(self) -> list[Path]:
+        """The checkpoint of every slice, whether it is there or not."""
+        return [checkpoint_file(self.shard, slice_id, key) for slice_id, key in enumerate(self.keys)]
+
+    @property
     def abstains(self) -> bool:
         """True when all samples of the shard are forgotten: it then has no model."""
         return not any(self.samples)
@@ -37,6 +43,13 @@ class ShardPlan(BaseModel):
         2021, section V).
         """
         return self.epochs_per_slice * sum(sum(self.samples[: slice_id + 1]) for slice_id in slice_ids)
+
+
+def in_words(slice_ids: Sequence[int]) -> str:
+    """Slices as a person would name them: ``slices 2 to 5``, ``slice 3``, ``slices 0, 2``."""
+    if len(slice_ids) > 1 and slice_ids[-1] - slice_ids[0] == len(slice_ids) - 1:
+        return f"slices {slice_ids[0]} to {slice_ids[-1]}"
+    return ("slice " if len(slice_ids) == 1 else "slices ") + ", ".join(map(str, slice_ids))
 
 
 def load_plan(shard_id: int) -> ShardPlan:

@@ -6,9 +6,9 @@ shards that are no longer in ``sisa.shards``.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from training import stage
 from training.checkpoints import shard_lock
-from training.files import json_bytes, write_if_changed
+from training.files import json_bytes, read_json, remove, write_atomic, write_if_changed
 from training.initial_weights import initial_weights_digest
 from training.keys import key_chain, recipe_key
 from training.params import load_params
@@ -29,17 +29,18 @@ from training.paths import (
     PLAN_FOLDER,
     PLAN_REPORT,
     TRAINING_REPORTS,
-    checkpoint_file,
+    checkpoint_folder,
+    onnx_file,
     plan_file,
     shard_file,
 )
-from training.plan import ShardPlan
+from training.plan import ShardPlan, in_words
 from training.shards import load_shard
 
 
 def main() -> None:
     params = load_params()
-    classes = len(json.loads(PARTITION_FILE.read_bytes())["classes"])
+    classes = len(read_json(PARTITION_FILE)["classes"])
     weights = initial_weights_digest(params.network)
     plans = []
     for shard_id in params.sisa.shards:
@@ -57,7 +58,7 @@ def main() -> None:
         plans.append(plan)
     prune(params.sisa.shards)
     report = summarise(plans)
-    write_if_changed(PLAN_REPORT, json_bytes(report))
+    write_atomic(PLAN_REPORT, json_bytes(report))
     show(report)
 
 
@@ -65,9 +66,7 @@ def stale_slices(plan: ShardPlan) -> list[int]:
     """Slices whose checkpoint is not there, by name; the trainer looks inside as well."""
     if plan.abstains:
         return []
-    return [
-        slice_id for slice_id, key in enumerate(plan.keys) if not checkpoint_file(plan.shard, slice_id, key).is_file()
-    ]
+    return [slice_id for slice_id, path in enumerate(plan.chain) if not path.is_file()]
 
 
 def summarise(plans: Iterable[ShardPlan]) -> dict[str, Any]:
@@ -93,7 +92,7 @@ def show(report: dict[str, Any]) -> None:
     table = Table("shard", "samples", "retrain", "sample-epochs", "of a full training", title="This run")
     for row in report["shards"]:
         slices = row["retrain_slices"]
-        what = f"slices {slices[0]} to {slices[-1]}" if slices else "nothing"
+        what = in_words(slices) if slices else "nothing"
         share = row["sample_epochs"] / row["full_sample_epochs"] if row["full_sample_epochs"] else 0
         table.add_row(str(row["shard"]), str(row["samples"]), what, f"{row['sample_epochs']:,}", f"{share:.1%}")
     table.add_section()
@@ -102,17 +101,17 @@ def show(report: dict[str, Any]) -> None:
 
 
 def prune(shards: tuple[int, ...]) -> None:
-    """Delete plans, checkpoints, models and loss curves of shards that are not among ``shards``."""
-    for folder in (CHECKPOINTS_FOLDER, ONNX_FOLDER, PLAN_FOLDER, TRAINING_REPORTS, COST_REPORTS):
-        for path in folder.iterdir() if folder.is_dir() else ():
-            shard_id = path.stem.removeprefix("shard-")
-            if shard_id.isdecimal() and int(shard_id) in shards:
-                continue
-            if path.is_dir() and shard_id.isdecimal():
-                with shard_lock(int(shard_id)):  # a trainer left over from a killed run may be at it
-                    shutil.rmtree(path)
-            else:
-                path.unlink()
+    """Delete plans, checkpoints, models and reports of shards that are not among ``shards``."""
+    keep: set[Path] = set()
+    for shard_id in shards:
+        keep |= {plan_file(shard_id), checkpoint_folder(shard_id), onnx_file(shard_id)}
+        keep |= {TRAINING_REPORTS / f"shard-{shard_id}.csv", COST_REPORTS / f"shard-{shard_id}.json"}
+    for folder in (PLAN_FOLDER, CHECKPOINTS_FOLDER, ONNX_FOLDER, TRAINING_REPORTS, COST_REPORTS):
+        for path in set(folder.iterdir() if folder.is_dir() else ()) - keep:
+            name = path.name.removeprefix("shard-")
+            # A trainer left over from a killed run may be at it.
+            with shard_lock(int(name)) if name.isdecimal() else nullcontext():
+                remove(path)
 
 
 if __name__ == "__main__":

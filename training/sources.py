@@ -9,6 +9,7 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,12 +17,13 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from training.code import code_digest
 from training.params import Data
 from training.stage import StageError
 
 Picture = NDArray[np.uint8]  # (size, size, 3), RGB
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,16 @@ def _imagefolder(data: Data) -> Source:
             )
     # A class is a folder, also an empty one: forgetting the last picture of a class must not
     # renumber the others.
-    classes = tuple(sorted({entry.name for folder in splits.values() for entry in folder.iterdir() if entry.is_dir()}))
+    classes = tuple(
+        sorted(
+            {
+                entry.name
+                for folder in splits.values()
+                for entry in folder.iterdir()
+                if entry.is_dir() and not entry.name.startswith(".")
+            }
+        )
+    )
     if len(classes) < 2:
         raise StageError(f"{data.root} holds {len(classes)} class folder(s); a classifier needs at least 2")
     train, test = (_from_folder(folder, classes, data.image_size) for folder in splits.values())
@@ -136,13 +147,22 @@ def _imagefolder(data: Data) -> Source:
 
 
 def _from_folder(folder: Path, classes: Sequence[str], size: int) -> Samples:
-    paths = sorted(path for path in folder.glob("*/**/*") if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES)
+    files = [path for name in classes for path in (folder / name).rglob("*") if path.is_file()]
+    paths = sorted(path for path in files if path.suffix.lower() in PICTURE_SUFFIXES)
+    if len(paths) < len(files):
+        suffixes = ", ".join(PICTURE_SUFFIXES)
+        print(f"{folder}: {len(files) - len(paths)} files passed over, not named as pictures ({suffixes})")
     ids = tuple(path.relative_to(folder).as_posix() for path in paths)
     for sample_id in ids:
-        if " #" in sample_id or sample_id != sample_id.strip() or not sample_id.isprintable():
+        if (
+            sample_id.startswith("#")
+            or " #" in sample_id
+            or sample_id != sample_id.strip()
+            or not sample_id.isprintable()
+        ):
             raise StageError(
-                f"{folder}: the name {sample_id!r} could not be written in a forget list (it holds ' #', "
-                "an outer space or an unprintable character); rename the file"
+                f"{folder}: the name {sample_id!r} could not be written in a forget list (it starts with '#', or holds "
+                "' #', an outer space or an unprintable character); rename the file"
             )
     labels = np.array([classes.index(path.relative_to(folder).parts[0]) for path in paths], np.int64)
     return Samples(
@@ -179,7 +199,7 @@ def _decode_file(path: Path, size: int) -> Picture:
             if image.mode.startswith(("I", "F")):
                 raise StageError(f"{path}: pixels of mode {image.mode}; save it with 8 bits a channel")
             return _resize(ImageOps.exif_transpose(image), size)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise StageError(f"{path}: not a readable picture ({error}); mend or remove the file") from error
 
 
@@ -191,5 +211,10 @@ def _resize(image: Image.Image, size: int) -> Picture:
 
 
 def _fingerprint(content: bytes, size: int) -> str:
-    # Another Pillow may resize or decode to other pixels.
-    return hashlib.sha256(f"{size} {PIL.__version__}\0".encode() + content).hexdigest()
+    return hashlib.sha256(f"{size} {_decoder()}\0".encode() + content).hexdigest()
+
+
+@cache
+def _decoder() -> str:
+    """What decodes: this code and Pillow; either may come to other pixels when it changes."""
+    return f"{PIL.__version__} {code_digest(Path(__file__).read_text(encoding='utf-8'))}"

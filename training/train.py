@@ -7,32 +7,30 @@ the one before it.
 
 from __future__ import annotations
 
-import csv
-import io
-import os
+import platform
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import torch
 import typer
-from torch import Tensor
 from tqdm import tqdm
 
 from training import stage
 from training.checkpoints import CheckpointError, load_checkpoint, save_checkpoint, shard_lock
-from training.files import json_bytes, write_atomic
-from training.initial_weights import initial_weights_digest, initial_weights_file, read_initial_weights
-from training.keys import recipe_key
-from training.loop import seed_for, train_slice
-from training.network import Classifier, build_network
+from training.files import csv_bytes, json_bytes, remove, write_atomic
+from training.initial_weights import initial_weights_digest
+from training.keys import key_chain, recipe_key
+from training.loop import train_slice
+from training.network import Classifier
 from training.params import Params, load_params
-from training.paths import COST_REPORTS, TRAINING_REPORTS, checkpoint_file, checkpoint_folder, shard_file
-from training.plan import ShardPlan, load_plan
+from training.paths import COST_REPORTS, TRAINING_REPORTS, checkpoint_folder, shard_file
+from training.plan import ShardPlan, in_words, load_plan
 from training.shards import Shard, load_shard
 from training.stage import StageError
+from training.start import choose_device, initial_network
 
 
 def main(
@@ -40,12 +38,12 @@ def main(
     fresh: Annotated[bool, typer.Option(help="delete the shard's checkpoints first, also valid ones")] = False,
 ) -> None:
     params = load_params()
-    if shard not in params.sisa.shards:
-        raise StageError(f"--shard {shard}: sisa.shards lists {list(params.sisa.shards)}")
-    plan, samples = load_plan(shard), load_shard(shard_file(shard))
-    check_plan(plan, samples, params)
+    params.check_shard(shard)
     device = choose_device(params.device)
     with shard_lock(shard):
+        # Read under the lock: while it was waited for, samples may have been forgotten.
+        params, plan, samples = load_params(), load_plan(shard), load_shard(shard_file(shard))
+        check_plan(plan, samples, params)
         prune(plan, fresh)
         train_shard(plan, samples, params, device)
 
@@ -58,39 +56,20 @@ def check_plan(plan: ShardPlan, samples: Shard, params: Params) -> None:
             f"the plan of shard {plan.shard} was made for other parameters, code or initial weights; "
             "run `dvc repro -f schedule`, then `dvc repro`"
         )
-    if len(samples.ids) != sum(plan.samples):
+    if tuple(key_chain(recipe, samples, params.sisa.slices)) != plan.keys:
         raise StageError(
-            f"the plan of shard {plan.shard} counts {sum(plan.samples)} samples, its file holds "
-            f"{len(samples.ids)}; run `dvc repro`"
+            f"the plan of shard {plan.shard} was made for other samples than its file holds; run `dvc repro`"
         )
-
-
-def choose_device(name: str) -> torch.device:
-    """The device to train on, set to compute the same bits again on the same machine and versions."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise StageError("device is cuda, but torch finds no CUDA device; use auto or cpu")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.use_deterministic_algorithms(True)
-    # Not the debugging aid that comes with it and costs a twentieth of the speed.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # Full fp32 where fp32 is asked for: no TF32 on CUDA.
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def prune(plan: ShardPlan, fresh: bool) -> None:
     """Delete every file in the shard's folder that is not on its key chain; with ``fresh`` all of them."""
     folder = checkpoint_folder(plan.shard)
     folder.mkdir(parents=True, exist_ok=True)
-    keep = set() if fresh or plan.abstains else set(chain_files(plan))
+    keep = set() if fresh or plan.abstains else set(plan.chain)
     for path in folder.iterdir():
         if path not in keep:
-            path.unlink()
-
-
-def chain_files(plan: ShardPlan) -> list[Path]:
-    return [checkpoint_file(plan.shard, slice_id, key) for slice_id, key in enumerate(plan.keys)]
+            remove(path)
 
 
 def train_shard(plan: ShardPlan, samples: Shard, params: Params, device: torch.device) -> None:
@@ -100,9 +79,7 @@ def train_shard(plan: ShardPlan, samples: Shard, params: Params, device: torch.d
     started = time.perf_counter()
     with progress(plan, stale) as bar:
         for slice_id in stale:
-            network = network_before(plan, slice_id, params).to(device)
-            if device.type == "cpu":
-                network = network.to(memory_format=torch.channels_last)
+            network = network_before(plan, slice_id, params, device)
             union = samples.union_size(slice_id)
             try:
                 losses = train_slice(
@@ -118,8 +95,10 @@ def train_shard(plan: ShardPlan, samples: Shard, params: Params, device: torch.d
                 )
             except FloatingPointError as error:
                 raise StageError(f"{error}; training diverged: lower training.learning_rate") from error
+            except torch.OutOfMemoryError as error:
+                raise StageError(f"{error}; lower training.batch_size") from error
             save_checkpoint(
-                checkpoint_file(plan.shard, slice_id, plan.keys[slice_id]),
+                plan.chain[slice_id],
                 network.backbone.state_dict(),
                 {
                     "key": plan.keys[slice_id],
@@ -136,7 +115,7 @@ def train_shard(plan: ShardPlan, samples: Shard, params: Params, device: torch.d
 
 def is_sound(plan: ShardPlan, slice_id: int) -> bool:
     """Whether the slice's checkpoint is there, whole and its own; a damaged one is deleted, and said so."""
-    path = checkpoint_file(plan.shard, slice_id, plan.keys[slice_id])
+    path = plan.chain[slice_id]
     if not path.is_file():
         return False
     try:
@@ -148,34 +127,19 @@ def is_sound(plan: ShardPlan, slice_id: int) -> bool:
     return True
 
 
-def network_before(plan: ShardPlan, slice_id: int, params: Params) -> Classifier:
+def network_before(plan: ShardPlan, slice_id: int, params: Params, device: torch.device) -> Classifier:
     """The network as slice ``slice_id`` finds it: the checkpoint before, or the initial weights."""
-    torch.manual_seed(seed_for(params.seed, plan.shard, -1, "initialisation"))
-    network = build_network(params.network.name, plan.classes)
+    network = initial_network(params.network, plan.classes, params.seed, plan.shard)
     if slice_id > 0:
-        previous = slice_id - 1
-        state, _ = load_checkpoint(checkpoint_file(plan.shard, previous, plan.keys[previous]), plan.keys[previous])
+        state, record = load_checkpoint(plan.chain[slice_id - 1], plan.keys[slice_id - 1])
         network.backbone.load_state_dict(state)
-    elif (path := initial_weights_file(params.network)) is not None:
-        start_from(network, read_initial_weights(path), params.network.name)
-    return network
-
-
-def start_from(network: Classifier, weights: dict[str, Tensor], name: str) -> None:
-    """Take over all weights but the head's, which stays random: it has its own shape and classes.
-
-    Raises StageError when the rest does not fit.
-    """
-    head = [key for key in network.backbone.state_dict() if key.startswith("fc.")]
-    body = {key: value for key, value in weights.items() if not key.startswith("fc.")}
-    try:
-        missing, unexpected = network.backbone.load_state_dict(body, strict=False)
-    except RuntimeError as error:
-        raise StageError(f"network.weights do not fit {name}: {error}") from error
-    if set(missing) - set(head) or unexpected:
-        raise StageError(
-            f"network.weights do not fit {name}: missing {sorted(set(missing) - set(head))}, unexpected {unexpected}"
-        )
+        if record["environment"] != environment(device):
+            print(
+                f"{plan.chain[slice_id - 1]} was made by {record['environment']}, this is {environment(device)}: "
+                "the result is sound, but not bit for bit that of a training from scratch here",
+                file=sys.stderr,
+            )
+    return network.to(device)
 
 
 def progress(plan: ShardPlan, stale: list[int]) -> tqdm[NoReturn]:
@@ -199,11 +163,15 @@ def on_batch(bar: tqdm[NoReturn], plan: ShardPlan, slice_id: int) -> Callable[[i
     return report
 
 
-def environment(device: torch.device) -> dict[str, str | int]:
+def environment(device: torch.device) -> dict[str, str | int | None]:
     """What the bits of a model depend on beside its recipe."""
     on_cuda = device.type == "cuda"
+    on_cuda = device.type == "cuda"
     return {
+        "python": platform.python_version(),
         "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "cudnn": torch.backends.cudnn.version() if on_cuda else "unused",  # type: ignore[no-untyped-call]
         "device": torch.cuda.get_device_name(device) if on_cuda else torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
@@ -211,16 +179,12 @@ def environment(device: torch.device) -> dict[str, str | int]:
 
 def write_reports(plan: ShardPlan, trained: list[int], seconds: float) -> None:
     """The loss curve of the whole chain, read back from its checkpoints, and what this run cost."""
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["epoch", "slice", "loss"])
-    epoch = 0
-    for slice_id, key in enumerate(() if plan.abstains else plan.keys):
-        _, record = load_checkpoint(checkpoint_file(plan.shard, slice_id, key), key)
-        for loss in record["losses"]:
-            epoch += 1
-            writer.writerow([epoch, slice_id, f"{loss:.6f}"])
-    write_atomic(TRAINING_REPORTS / f"shard-{plan.shard}.csv", table.getvalue().encode())
+    curve = []
+    for slice_id, (path, key) in enumerate(zip(plan.chain, plan.keys, strict=True) if not plan.abstains else ()):
+        _, record = load_checkpoint(path, key)
+        curve += [(slice_id, f"{loss:.6f}") for loss in record["losses"]]
+    rows = [(epoch, *row) for epoch, row in enumerate(curve, start=1)]
+    write_atomic(TRAINING_REPORTS / f"shard-{plan.shard}.csv", csv_bytes(("epoch", "slice", "loss"), rows))
     cost = plan.sample_epochs(trained)
     run = {
         "shard": plan.shard,
@@ -231,7 +195,7 @@ def write_reports(plan: ShardPlan, trained: list[int], seconds: float) -> None:
     }
     write_atomic(COST_REPORTS / f"shard-{plan.shard}.json", json_bytes(run))
     if trained:
-        print(f"shard {plan.shard}: trained slices {trained[0]} to {trained[-1]} in {seconds:.1f} s")
+        print(f"shard {plan.shard}: trained {in_words(trained)} in {seconds:.1f} s")
     else:
         print(f"shard {plan.shard}: every checkpoint is valid, nothing to train")
 

@@ -30,10 +30,11 @@ def read_forget_lists(folder: Path = FORGET_FOLDER) -> list[Entry]:
     """
     if not folder.is_dir():
         raise StageError(f"the folder {folder}/ is missing; `mkdir {folder}` if nothing is to be forgotten")
-    for path in sorted(folder.iterdir()):
-        if path.suffix != ".txt" and not path.name.startswith(".") and path.suffix != ".md":
+    lists = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "README.md")
+    for path in lists:
+        if path.suffix != ".txt" or not path.is_file():
             raise StageError(f"{path} would not be read: forget lists are named {folder}/NAME.txt; rename or remove it")
-    return [entry for path in sorted(folder.glob("*.txt")) for entry in _read_list(path)]
+    return [entry for path in lists for entry in _read_list(path)]
 
 
 def _read_list(path: Path) -> list[Entry]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,7 @@ from training.evaluation.metrics import (
     expected_calibration_error,
     weighted_scores,
 )
-from training.files import json_bytes, write_atomic
+from training.files import csv_bytes, json_bytes, write_atomic
 from training.paths import CONFUSION_REPORT, METRICS_REPORT, MODELS_FOLDER, SHARDS_REPORT, TEST_FILE
 from training.shards import load_shard
 from training.stage import StageError
@@ -58,13 +56,10 @@ def main() -> None:
         (shard_id, retained[shard_id], f"{value:.4f}")
         for shard_id, value in zip(ensemble.manifest.shard_ids, accuracy, strict=True)
     ]
-    write_csv(SHARDS_REPORT, ("shard", "retained", "accuracy"), rows)
+    write_atomic(SHARDS_REPORT, csv_bytes(("shard", "retained", "accuracy"), rows))
     names = np.array(ensemble.manifest.classes)
-    write_csv(
-        CONFUSION_REPORT,
-        ("actual", "mean", "vote"),
-        zip(names[test.labels], names[labels["mean"]], names[labels["vote"]], strict=True),
-    )
+    confusion = zip(names[test.labels], names[labels["mean"]], names[labels["vote"]], strict=True)
+    write_atomic(CONFUSION_REPORT, csv_bytes(("actual", "mean", "vote"), confusion))
     for aggregation in labels:
         print(f"{aggregation}: accuracy {report[aggregation]['accuracy']:.4f}")
 
@@ -96,14 +91,6 @@ def judge(actual: NDArray[np.int64], predicted: NDArray[np.int64], scores: NDArr
         except Uncomputable as error:
             absent[name] = str(error)
     return {**report, "absent": absent} if absent else report
-
-
-def write_csv(path: Any, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_atomic(path, table.getvalue().encode())
 
 
 if __name__ == "__main__":

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 from rich.console import Console
 from rich.table import Table
 
 from training import stage
+from training.files import read_json
 from training.paths import MANIFEST_FILE, METRICS_REPORT, PLAN_REPORT
-from training.stage import StageError
 
 
 def main() -> None:
-    for path in (MANIFEST_FILE, METRICS_REPORT, PLAN_REPORT):
-        if not path.is_file():
-            raise StageError(f"{path} is missing; run `dvc repro`")
-    manifest, metrics, plan = (json.loads(path.read_bytes()) for path in (MANIFEST_FILE, METRICS_REPORT, PLAN_REPORT))
+    manifest, metrics, plan = (read_json(path) for path in (MANIFEST_FILE, METRICS_REPORT, PLAN_REPORT))
     retained = sum(shard["retained"] for shard in manifest["shards"])
     table = Table("on the test set", "mean", "vote", title=f"Generation {manifest['generation']}")
     for name, value in metrics["mean"].items():
