@@ -22,10 +22,10 @@ test: setup ## lint, types, tests
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 	. .venv/bin/activate && pytest
 
-setup: $(READY) ## the environment of the lock file, in .venv
+setup: $(READY) ## only the environment: the lock file's, in .venv
 
 $(READY): uv.lock pyproject.toml | $(UV)
-	$(UV) sync --locked --extra $(EXTRA) --python $(PYTHON)
+	$(UV) sync --locked --extra $(EXTRA)
 	@rm -f .venv/ready-* && touch $@
 
 # Only when no uv is installed.
