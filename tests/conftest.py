@@ -13,6 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
+
+# No deadline: a busy machine is no failure.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 REPOSITORY = Path(__file__).parents[1]
 CODE = ("training", "serving", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "profiles")

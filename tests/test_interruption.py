@@ -121,6 +121,14 @@ def test_a_checkpoint_that_has_seen_other_data_is_never_built_upon(trained: Work
     assert trained.models() == before
 
 
+def test_a_lost_lock_file_costs_no_training(trained: Workspace) -> None:
+    before = trained.models()
+    (trained.folder / "dvc.lock").unlink()
+    out = trained.run("dvc", "repro").stdout
+    assert out.count("every checkpoint is valid, nothing to train") == 3
+    assert trained.models() == before
+
+
 def test_fresh_ignores_valid_checkpoints_and_trains_the_same_again(trained: Workspace) -> None:
     before = trained.models()
     assert "nothing to train" in trained.stage("train", "--shard", "1").stdout

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SMALL, Workspace
+from PIL import Image
 
 from training.shards import Shard, load_shard
 
@@ -109,6 +110,39 @@ def test_forgetting_equals_never_having_seen_bit_for_bit(create: Create, network
     scratch.all_stages()
     assert unlearned.models() == scratch.models()
     assert any(path.endswith(".onnx") and before[path] != content for path, content in unlearned.models().items())
+
+
+def test_removing_a_file_retrains_exactly_what_listing_it_would(create: Create, tmp_path: Path) -> None:
+    root = tmp_path / "pictures"  # outside of the workspace, as a user's own would be
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 4)):
+        for name, brightness in (("dark", 60), ("light", 200)):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                noise = generator.integers(-50, 50, (9, 11, 3))
+                Image.fromarray((brightness + noise).astype(np.uint8)).save(folder / f"{number}.png")
+    listed = create(
+        "listed",
+        data__source="imagefolder",
+        data__root=str(root),
+        sisa__shards=[0, 1],
+        sisa__slices=2,
+        training__batch_size=4,
+    )
+    listed.repro()
+    removed = listed.copy(tmp_path / "removed")
+    victim = victim_of(listed, 1, 1)
+    assert victim.startswith(("dark/", "light/"))
+
+    listed.forget(victim)
+    expected = ["partition", "schedule", "train@1", "export@1", "assemble", "evaluate"]
+    assert listed.repro() == expected
+    assert retrained(listed) == {1: [1]}
+
+    (root / "train" / victim).unlink()
+    assert removed.repro() == expected
+    assert removed.models() == listed.models()
 
 
 def test_deletions_that_empty_a_slice_and_a_shard_leave_a_working_ensemble(trained: Workspace) -> None:
