@@ -182,7 +182,7 @@ def test_a_full_disk_says_so_and_loses_nothing(create: Create, small_disk: Path,
         assert "free some space and run `dvc repro` again" in done.stderr
         assert [path.name[:8] for path in sorted(target.iterdir())] == ["slice-00", "slice-01"]
         subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-        assert "trained slices 2 to 2" in workspace.run("dvc", "repro").stdout
+        assert "trained slice 2 in" in workspace.run("dvc", "repro").stdout
         assert workspace.models() == undisturbed
     finally:
         subprocess.run(["umount", str(target)], check=True)

@@ -106,7 +106,7 @@ def test_forgetting_equals_never_having_seen_bit_for_bit(create: Create, network
         workspace.forget(first, deep)
     out = unlearned.all_stages()
     assert "shard 0: trained slices 0 to 1" in out
-    assert "shard 1: trained slices 1 to 1" in out  # resumed in mid-chain
+    assert "shard 1: trained slice 1 in" in out  # resumed in mid-chain
     scratch.all_stages()
     assert unlearned.models() == scratch.models()
     assert any(path.endswith(".onnx") and before[path] != content for path, content in unlearned.models().items())

@@ -32,8 +32,8 @@ def choose_device(name: str) -> torch.device:
     # Not the debugging aid that comes with it and costs a twentieth of the speed.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # Full fp32 where fp32 is asked for: no TF32 on CUDA.
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
