@@ -7,8 +7,6 @@ UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 READY := .venv/ready-$(EXTRA)
 
-export BENTOML_DO_NOT_TRACK := True
-
 .PHONY: help repro test setup
 .DEFAULT_GOAL := help
 

@@ -44,6 +44,24 @@ def trainers(workspace: Workspace) -> list[int]:
     return found
 
 
+def output_after_waiting_for(holder: int, start: Callable[[], subprocess.Popen[str]]) -> str:
+    """What a process prints after it has said that it waits for ``holder``, which is stopped until then."""
+    os.kill(holder, signal.SIGSTOP)
+    with start() as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if f"shard 0: waiting for process {holder}, which is training it" in line:
+                    break
+            else:
+                pytest.fail("it did not wait")
+        finally:
+            os.kill(holder, signal.SIGCONT)
+        out = process.stdout.read()
+    assert process.returncode == 0, out
+    return out
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     workspace = Workspace.create(tmp_path_factory.mktemp("undisturbed"), **SLOW)
@@ -72,8 +90,7 @@ def test_dvc_killed_and_its_trainer_left_alive(create: Create, undisturbed: dict
     dvc.kill()
     dvc.wait()
     (orphan,) = trainers(workspace)
-    out = workspace.run("dvc", "repro").stdout
-    assert f"waiting for process {orphan}" in out
+    out = output_after_waiting_for(orphan, lambda: workspace.start("dvc", "repro"))
     assert "every checkpoint is valid, nothing to train" in out  # the orphan had finished
     assert workspace.models() == undisturbed
 
@@ -142,8 +159,9 @@ def test_the_second_of_two_trainers_waits_for_the_first(create: Create, undistur
         workspace.stage(stage)
     first = workspace.start(sys.executable, "-m", "training.train", "--shard", "0")
     wait_for(lambda: checkpoints(workspace), "the first checkpoint")
-    second = workspace.stage("train", "--shard", "0").stdout
-    assert f"shard 0: waiting for process {first.pid}, which is training it" in second
+    second = output_after_waiting_for(
+        first.pid, lambda: workspace.start(sys.executable, "-m", "training.train", "--shard", "0")
+    )
     assert "nothing to train" in second
     out, _ = first.communicate(timeout=120)
     assert "trained slices 0 to 2" in out
