@@ -88,10 +88,11 @@ def test_dvc_killed_and_its_trainer_left_alive(create: Create, undisturbed: dict
     dvc = workspace.start("dvc", "repro")
     wait_for(lambda: checkpoints(workspace), "the first checkpoint")
     dvc.kill()
-    dvc.wait()
+    dvc.wait()  # but leave its pipe open: the trainer writes there
     (orphan,) = trainers(workspace)
     out = output_after_waiting_for(orphan, lambda: workspace.start("dvc", "repro"))
     assert "every checkpoint is valid, nothing to train" in out  # the orphan had finished
+    dvc.communicate(timeout=120)
     assert workspace.models() == undisturbed
 
 
@@ -102,7 +103,7 @@ def test_both_killed_and_the_request_changed_meanwhile(create: Create) -> None:
     for process in trainers(workspace):
         os.kill(process, signal.SIGKILL)
     dvc.kill()
-    dvc.wait()
+    dvc.communicate(timeout=120)
     for each in (workspace, scratch):
         each.forget("3", "5", "8")
     workspace.repro()
