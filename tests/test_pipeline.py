@@ -239,7 +239,7 @@ def test_a_clone_that_pulls_has_nothing_to_do_and_forgets_from_mid_chain(trained
 
 def test_metrics_plots_and_experiments_work_as_plain_dvc(trained: Workspace) -> None:
     shown = json.loads(trained.run("dvc", "metrics", "show", "--json").stdout)
-    metrics = shown[""]["data"]["reports/metrics.json"]
+    metrics = shown[""]["data"]["reports/metrics.json"]["data"]
     names = {"accuracy", "weighted_f1", "weighted_precision", "weighted_recall", "auroc", "expected_calibration_error"}
     for aggregation in ("mean", "vote"):
         assert names <= metrics[aggregation].keys()
