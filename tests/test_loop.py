@@ -149,9 +149,10 @@ def test_the_first_loss_is_the_logarithm_of_the_number_of_classes() -> None:
     assert train(Recorder(), 6, with_values(epochs_per_slice=1, batch_size=8)) == [pytest.approx(1.0986123)]
 
 
-def test_a_slice_smaller_than_a_batch_takes_its_steps() -> None:
+@pytest.mark.parametrize("schedule", ["constant", "one-cycle"])
+def test_a_slice_smaller_than_a_batch_takes_its_step(schedule: str) -> None:
     network = Recorder()
-    train(network, 4, with_values(epochs_per_slice=2, batch_size=64, schedule="constant"))
+    train(network, 4, with_values(epochs_per_slice=1, batch_size=64, schedule=schedule))
     assert not torch.equal(network.bias, torch.zeros(3))
 
 
