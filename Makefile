@@ -23,7 +23,7 @@ test: setup ## lint, types, tests
 setup: $(READY) ## only the environment: the lock file's, in .venv
 
 $(READY): uv.lock pyproject.toml | $(UV)
-	$(UV) sync --locked --extra $(EXTRA)
+	$(UV) sync --locked --group $(EXTRA)
 	@rm -f .venv/ready-* && touch $@
 
 # Only when no uv is installed.

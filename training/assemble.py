@@ -26,7 +26,8 @@ def main() -> None:
         "shards": [describe(load_plan(shard_id)) for shard_id in params.sisa.shards],
     }
     # A damaged one is an error: to count from 1 again would be going back for whoever serves it.
-    before = read_json(MANIFEST_FILE) if MANIFEST_FILE.exists() else None
+    mend = f"take the last sound one back with `dvc checkout {MANIFEST_FILE}` and run `dvc repro`"
+    before = read_json(MANIFEST_FILE, mend) if MANIFEST_FILE.exists() else None
     generation = next_generation(before, content)
     if before is None or before["generation"] != generation:
         write_atomic(MANIFEST_FILE, json_bytes({"generation": generation, **content}))

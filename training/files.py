@@ -61,16 +61,19 @@ def json_bytes(document: Mapping[str, object]) -> bytes:
     return (text + "\n").encode()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that an earlier stage wrote; raises StageError when it is missing or damaged."""
+def read_json(path: Path, mend: str = "delete it and run `dvc repro`") -> dict[str, Any]:
+    """A JSON file that an earlier stage wrote.
+
+    Raises StageError when it is missing or damaged; ``mend`` says what to do about a damaged one.
+    """
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise StageError(f"{path} is missing; run `dvc repro`") from None
     except ValueError as error:
-        raise StageError(f"{path} is damaged ({error}); delete it and run `dvc repro`") from error
+        raise StageError(f"{path} is damaged ({error}); {mend}") from error
     if not isinstance(document, dict):
-        raise StageError(f"{path} is damaged (no JSON object); delete it and run `dvc repro`")
+        raise StageError(f"{path} is damaged (no JSON object); {mend}")
     return document
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -97,7 +97,10 @@ class Training(_Section):
 
 
 class Params(_Section):
-    """Everything a run depends on, beside the samples and the forget lists."""
+    """Everything a run depends on, beside the samples and the forget lists.
+
+    ``serve`` is read and checked by ``serving/settings.py``, where nothing of ``training`` is at hand.
+    """
 
     seed: Count = Field(ge=0, lt=2**63)
     device: Literal["auto", "cpu", "cuda"]
@@ -105,6 +108,7 @@ class Params(_Section):
     sisa: Sisa
     network: Network
     training: Training
+    serve: dict[str, Any] = Field(default_factory=dict)
 
     def check_shard(self, shard_id: int) -> None:
         """Raise ParamsError unless ``shard_id`` is one of ``sisa.shards``."""
