@@ -6,19 +6,21 @@ Letters: S shards that have a model, N pictures, H = W their side, C classes.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Aggregation = Literal["mean", "vote"]
+Provider = Literal["auto", "cpu", "cuda"]
 Floats = NDArray[np.float32]
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class EnsembleUnavailable(RuntimeError):
@@ -53,90 +55,154 @@ def choose(mean: Floats, votes: NDArray[np.int64], aggregation: Aggregation) -> 
     return labels
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """``models/ensemble.json``: what may be served.
+class ShardEntry(BaseModel):
+    """One shard of the manifest; one that abstains (all its samples are forgotten) has no file."""
 
-    ``document`` is the whole of it; the fields are what prediction needs.
-    """
+    model_config = ConfigDict(frozen=True)
 
-    document: dict[str, Any]
-    generation: int
-    classes: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    shard: int = Field(ge=0)
+    retained: int = Field(ge=0)
+    key: str
+    abstains: bool
+    file: str | None
+    sha256: str | None
+
+
+class Forgotten(BaseModel):
+    """The forget lists: ids listed, those of them gone from the source, SHA-256 of the sorted ids."""
+
+    model_config = ConfigDict(frozen=True)
+
+    listed: int
+    already_gone: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """``models/ensemble.json``: what may be served."""
+
+    model_config = ConfigDict(frozen=True)
+
+    generation: int = Field(ge=1)
     aggregation: Aggregation
-    shard_ids: tuple[int, ...]
+    classes: tuple[str, ...] = Field(min_length=2)
+    image_shape: tuple[int, int, Literal[3]]
+    forgotten: Forgotten
+    shards: tuple[ShardEntry, ...]
+
+    @property
+    def voters(self) -> tuple[ShardEntry, ...]:
+        """The shards that have a model."""
+        return tuple(shard for shard in self.shards if shard.file is not None)
+
+    @property
+    def shard_ids(self) -> tuple[int, ...]:
+        return tuple(shard.shard for shard in self.voters)
+
+
+def parse_manifest(content: bytes, path: Path) -> Manifest:
+    """Raises EnsembleUnavailable when ``content`` (of ``path``) is not JSON or lacks something."""
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise EnsembleUnavailable(
+            f"{path} is not a manifest: {where + ': ' if where else ''}{problem['msg']}"
+        ) from None
+    if not manifest.voters:
+        raise EnsembleUnavailable(f"{path} lists no shard that has a model")
+    return manifest
 
 
 class Ensemble:
-    """Every shard's model, opened once.
+    """The models of one manifest, opened. Never changed after it is made.
 
     Sessions run with one thread each, side by side in one pool: S sessions with a thread pool of
     their own would spin against each other.
     """
 
-    def __init__(self, manifest: Manifest, sessions: Sequence[onnxruntime.InferenceSession], threads: int) -> None:
+    def __init__(
+        self, manifest: Manifest, digest: str, sessions: Sequence[onnxruntime.InferenceSession], pool: Executor
+    ) -> None:
         self.manifest = manifest
-        self._sessions = tuple(sessions)
-        self._pool = ThreadPoolExecutor(threads, "shard")
+        self.digest = digest  # SHA-256 of the manifest's file
+        self.sessions = tuple(sessions)
+        self._pool = pool
 
     def shard_probabilities(self, images: NDArray[np.uint8]) -> Floats:
         """(N, H, W, 3) uint8 to (S, N, C), in the order of ``manifest.shard_ids``."""
-        runs = self._pool.map(lambda session: session.run(None, {"images": images})[0], self._sessions)
+        runs = self._pool.map(lambda session: session.run(None, {"images": images})[0], self.sessions)
         return np.stack(list(runs))
 
 
-def load_ensemble(models: Path, threads: int, providers: Sequence[str] = ("CPUExecutionProvider",)) -> Ensemble:
+def load_ensemble(models: Path, threads: int, provider: Provider = "cpu") -> Ensemble:
     """Open what ``models/ensemble.json`` lists, each file checked against its sha256.
 
     Raises EnsembleUnavailable when the manifest or a model is missing, damaged or not the one listed,
-    or when onnxruntime lacks the first of ``providers``.
+    or when onnxruntime lacks the provider.
     """
-    manifest = read_manifest(models / "ensemble.json")
-    listed = [shard for shard in manifest.document["shards"] if shard["file"] is not None]
-    sessions = [open_session(models / shard["file"], shard["sha256"], manifest, providers) for shard in listed]
-    return Ensemble(manifest, sessions, threads)
+    path = models / "ensemble.json"
+    content = read_manifest(path)
+    manifest = parse_manifest(content, path)
+    sessions = [open_session(models, shard, manifest, provider) for shard in manifest.voters]
+    return Ensemble(manifest, hashlib.sha256(content).hexdigest(), sessions, ThreadPoolExecutor(threads, "shard"))
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Raises EnsembleUnavailable when the manifest is missing, not JSON or lacks something."""
+def read_manifest(path: Path) -> bytes:
+    """Raises EnsembleUnavailable when the manifest cannot be read."""
     try:
-        document = json.loads(path.read_bytes())
-        manifest = Manifest(
-            document=document,
-            generation=int(document["generation"]),
-            classes=tuple(document["classes"]),
-            image_shape=tuple(document["image_shape"]),
-            aggregation=document["aggregation"],
-            shard_ids=tuple(shard["shard"] for shard in document["shards"] if shard["file"] is not None),
-        )
+        return path.read_bytes()
     except FileNotFoundError:
         raise EnsembleUnavailable(f"{path} is missing; run `dvc repro` or `dvc pull`") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EnsembleUnavailable(f"{path} is not a manifest: {error!r}") from error
-    if manifest.aggregation not in ("mean", "vote"):
-        raise EnsembleUnavailable(f"{path}: aggregation is {manifest.aggregation!r}, not mean or vote")
-    if not manifest.shard_ids:
-        raise EnsembleUnavailable(f"{path} lists no shard that has a model")
-    return manifest
+    except OSError as error:
+        raise EnsembleUnavailable(f"{path} cannot be read: {error}") from error
 
 
-def open_session(path: Path, sha256: str, manifest: Manifest, providers: Sequence[str]) -> onnxruntime.InferenceSession:
-    """One shard's session. Raises EnsembleUnavailable when the file is not the one the manifest lists."""
+def execution_providers(provider: Provider) -> list[str]:
+    """onnxruntime's names, best first.
+
+    Raises EnsembleUnavailable when ``cuda`` is asked for and this onnxruntime was built without it.
+    """
+    available = onnxruntime.get_available_providers()
+    if provider == "cuda" and CUDA not in available:
+        raise EnsembleUnavailable(
+            f"provider cuda was asked for, but this onnxruntime has only {', '.join(available)}; "
+            "install onnxruntime-gpu (EXTRA=gpu) or set provider: cpu"
+        )
+    return [CUDA, CPU] if provider != "cpu" and CUDA in available else [CPU]
+
+
+def open_session(
+    models: Path, shard: ShardEntry, manifest: Manifest, provider: Provider
+) -> onnxruntime.InferenceSession:
+    """One shard's session. Raises EnsembleUnavailable when its file is not the one the manifest lists."""
+    providers = execution_providers(provider)
+    assert shard.file is not None
+    path = models / shard.file
     try:
+        before = path.stat()
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise EnsembleUnavailable(f"{path} cannot be read ({error}); run `dvc repro` or `dvc pull`") from error
-    if found != sha256:
-        raise EnsembleUnavailable(f"{path} has sha256 {found}, the manifest lists {sha256}; run `dvc repro`")
-    if providers[0] not in onnxruntime.get_available_providers():
-        raise EnsembleUnavailable(f"onnxruntime has no {providers[0]}, only {onnxruntime.get_available_providers()}")
+    if found != shard.sha256:
+        raise EnsembleUnavailable(f"{path} has sha256 {found}, the manifest lists {shard.sha256}; run `dvc repro`")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # no pool per session, so nothing spins
-    session = onnxruntime.InferenceSession(path, options, providers=list(providers))
-    if session.get_providers()[0] != providers[0]:  # onnxruntime falls back with a warning only
-        raise EnsembleUnavailable(f"{providers[0]} could not be started for {path}")
-    if tuple(session.get_inputs()[0].shape[1:]) != manifest.image_shape:
-        raise EnsembleUnavailable(f"{path} takes {session.get_inputs()[0].shape[1:]}, not {manifest.image_shape}")
+    try:
+        # By path: bytes would stay in memory beside the session's own copy.
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
+        after = path.stat()
+        images, probabilities = session.get_inputs()[0], session.get_outputs()[0]
+    except Exception as error:  # onnxruntime's own exceptions have no common base
+        raise EnsembleUnavailable(f"{path} cannot be opened: {error}") from error
+    if (before.st_ino, before.st_mtime_ns) != (after.st_ino, after.st_mtime_ns):
+        raise EnsembleUnavailable(f"{path} was replaced while it was opened")
+    if provider == "cuda" and session.get_providers()[0] != CUDA:  # onnxruntime falls back with a warning only
+        raise EnsembleUnavailable(f"CUDA could not be started for {path}; see onnxruntime's message above")
+    if (images.type, tuple(images.shape[1:])) != ("tensor(uint8)", manifest.image_shape):
+        raise EnsembleUnavailable(f"{path} takes {images.type} {images.shape}, not uint8 {manifest.image_shape}")
+    if probabilities.shape[1:] != [len(manifest.classes)]:
+        raise EnsembleUnavailable(f"{path} answers {probabilities.shape}, not {len(manifest.classes)} classes")
     return session

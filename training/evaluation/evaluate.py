@@ -49,12 +49,10 @@ def main() -> None:
     report["vote"] = judge(test.labels, labels["vote"], votes)
     write_atomic(METRICS_REPORT, json_bytes(report))
 
-    manifest = ensemble.manifest.document
-    retained = {shard["shard"]: shard["retained"] for shard in manifest["shards"]}
     accuracy = (by_shard.argmax(axis=2) == test.labels).mean(axis=1)
     rows = [
-        (shard_id, retained[shard_id], f"{value:.4f}")
-        for shard_id, value in zip(ensemble.manifest.shard_ids, accuracy, strict=True)
+        (shard.shard, shard.retained, f"{value:.4f}")
+        for shard, value in zip(ensemble.manifest.voters, accuracy, strict=True)
     ]
     write_atomic(SHARDS_REPORT, csv_bytes(("shard", "retained", "accuracy"), rows))
     names = np.array(ensemble.manifest.classes)

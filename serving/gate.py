@@ -1,0 +1,176 @@
+"""What every request passes: its id, the token, the limits, the clock, the counters and the access log."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import re
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.metrics import REQUEST_SECONDS, REQUESTS
+from serving.refusal import Refusal
+
+logger = logging.getLogger("serving")
+access_log = logging.getLogger("serving.access")
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+PROBES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+
+
+class Gate:
+    """ASGI middleware around the whole service.
+
+    ``token``: what ``/v1/*`` asks for as ``Authorization: Bearer``, or None. ``max_concurrency``: requests
+    to ``/v1/*`` at work at once. ``timeout``: seconds for a request, its body included. ``routes``: paths
+    that are counted under their own name; all others count as ``other``.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str | None,
+        max_body_bytes: int,
+        max_concurrency: int,
+        timeout: float,
+        routes: frozenset[str],
+    ) -> None:
+        self._app, self._token, self._timeout, self._routes = app, token, timeout, routes
+        self._max_body_bytes, self._max_concurrency = max_body_bytes, max_concurrency
+        self._at_work = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        exchange = Exchange(scope, receive, send, self._max_body_bytes)
+        try:
+            await self._pass(exchange)
+        finally:
+            self._record(exchange)
+        return None
+
+    async def _pass(self, exchange: Exchange) -> None:
+        guarded = exchange.path.startswith("/v1/")
+        try:
+            if guarded:
+                self._admit(exchange)
+                self._at_work += 1
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self._app(exchange.scope, exchange.receive, exchange.send)
+            finally:
+                self._at_work -= guarded
+        except TimeoutError:
+            refusal = self._too_late(exchange)
+        except Refusal as refused:
+            refusal = refused
+        except Exception:
+            logger.exception("request %s failed", exchange.request_id)
+            refusal = Refusal(500, "an error of the service; its log has the request's id", found=exchange.request_id)
+        else:
+            return
+        if not exchange.status:
+            await refusal.response()(exchange.scope, exchange.receive, exchange.send)
+
+    def _admit(self, exchange: Exchange) -> None:
+        """Raises Refusal before anything of the body is read."""
+        if self._token is not None:
+            given = exchange.headers.get(b"authorization", b"")
+            if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+                raise Refusal(
+                    401,
+                    "a token is needed" if not given else "the token is wrong",
+                    "Authorization",
+                    "Authorization: Bearer <token>",
+                    "no such header" if not given else "another value",
+                    {"WWW-Authenticate": "Bearer", "Connection": "close"},
+                )
+        length = exchange.headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_body_bytes:
+            raise exchange.too_long(f"{int(length)} bytes")
+        if self._at_work >= self._max_concurrency:
+            raise Refusal(
+                429,
+                "too many requests at once",
+                None,
+                f"at most {self._max_concurrency} at work",
+                f"{self._at_work} at work",
+                {"Retry-After": "1", "Connection": "close"},
+            )
+
+    def _too_late(self, exchange: Exchange) -> Refusal:
+        expected = f"within {self._timeout:g} seconds"
+        if not exchange.complete:
+            return Refusal(408, "the body did not arrive in time", None, expected, None, {"Connection": "close"})
+        logger.error("request %s: no answer within %g seconds", exchange.request_id, self._timeout)
+        return Refusal(504, "the answer was not ready in time", None, expected, None, {"Retry-After": "1"})
+
+    def _record(self, exchange: Exchange) -> None:
+        seconds = time.perf_counter() - exchange.started
+        route = exchange.path if exchange.path in self._routes else "other"
+        status = str(exchange.status or 499)  # 499: the caller went away first
+        REQUESTS.labels(route, status).inc()
+        REQUEST_SECONDS.labels(route, status).observe(seconds)
+        if exchange.path in PROBES and exchange.status == 200:
+            return
+        client = exchange.scope.get("client")
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "request_id": exchange.request_id,
+            "client": client[0] if client else None,
+            "method": exchange.scope["method"],
+            "path": exchange.path,
+            "status": int(status),
+            "milliseconds": round(seconds * 1000, 2),
+            "bytes_in": exchange.received,
+            **exchange.notes,
+        }
+        access_log.info(json.dumps(line))
+
+
+class Exchange:
+    """One request and its answer, as they pass the gate.
+
+    ``notes``, in the scope under ``sisa.notes``, is what the service adds to the line in the access log.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
+        self.notes: dict[str, Any] = {}
+        self.scope: Scope = {**scope, "sisa.notes": self.notes}
+        self.path: str = scope["path"]
+        self.headers = dict(scope["headers"])
+        self.started = time.perf_counter()
+        self.status = 0
+        self.received = 0
+        self.complete = self.headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in self.headers
+        given = self.headers.get(b"x-request-id", b"")
+        # A foreign id is taken over only if it can do no harm in a log.
+        self.request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self._receive, self._send, self._max_body_bytes = receive, send, max_body_bytes
+
+    async def receive(self) -> Message:
+        """Raises Refusal when the body is longer than allowed, whatever its header said."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self.received += len(message.get("body", b""))
+            self.complete = not message.get("more_body", False)
+            if self.received > self._max_body_bytes:
+                raise self.too_long(f"more than {self._max_body_bytes} bytes")
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message["headers"], (b"x-request-id", self.request_id.encode())]}
+        await self._send(message)
+
+    def too_long(self, found: str) -> Refusal:
+        expected = f"at most {self._max_body_bytes} bytes"
+        return Refusal(413, "the body is too long", None, expected, found, {"Connection": "close"})

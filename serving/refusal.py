@@ -1,0 +1,33 @@
+"""How a request is refused: one shape for every 4xx and 5xx, ``{"error", "field", "expected", "found"}``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from starlette.responses import JSONResponse
+
+
+@dataclasses.dataclass
+class Refusal(Exception):
+    """A request that is not answered, and why.
+
+    ``field``: the part of the request at fault, such as ``images[2]``, or None for the whole of it.
+    """
+
+    status: int
+    error: str
+    field: str | None = None
+    expected: str | None = None
+    found: str | None = None
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def response(self) -> JSONResponse:
+        body = {"error": self.error, "field": self.field, "expected": self.expected, "found": self.found}
+        return JSONResponse(body, self.status, self.headers)
+
+
+def short(value: object, limit: int = 80) -> str:
+    """``value`` as the caller may see it again: its repr, cut to ``limit`` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"

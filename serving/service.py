@@ -1,0 +1,160 @@
+"""The BentoML service: `bentoml serve serving.service:Sisa` (`make serve`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+import bentoml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from serving.answering import Answering
+from serving.api import ImageFiles, JsonImages, NpyImages, Predictions
+from serving.gate import Gate
+from serving.metrics import exposition
+from serving.openapi import BODIES, openapi
+from serving.refusal import Refusal
+from serving.settings import load_settings
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = load_settings(ROOT)
+REPORT = ROOT / "reports/report.html"
+
+SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
+PAGE = {
+    **SAFE,
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src blob: data: 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+}
+DOCS = {
+    **SAFE,
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "script-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+}
+
+
+async def page(request: Request) -> Response:
+    return FileResponse(Path(__file__).with_name("page.html"), headers=PAGE)
+
+
+async def docs(request: Request) -> Response:
+    return FileResponse(Path(__file__).with_name("docs.html"), headers=DOCS)
+
+
+async def docs_json(request: Request) -> Response:
+    ensemble = answering().generations.loaded
+    return JSONResponse(openapi(ensemble.manifest.generation if ensemble else None))
+
+
+async def report(request: Request) -> Response:
+    if not REPORT.is_file():
+        return Refusal(
+            404, "there is no report here", None, "reports/report.html, made by `dvc repro`", "none"
+        ).response()
+    return FileResponse(REPORT, headers=PAGE)
+
+
+async def ensemble(request: Request) -> Response:
+    return await answering().describe(request)
+
+
+async def metrics(request: Request) -> Response:
+    await answering().is_ready()
+    return Response(await asyncio.to_thread(exposition), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def unknown(request: Request) -> Response:
+    path = request.url.path
+    if path in BODIES:
+        found, headers = request.method, {"Allow": "POST"}
+        return Refusal(405, "this method is not answered here", "method", "POST", found, headers).response()
+    known = ", ".join((*BODIES, "/v1/ensemble"))
+    return Refusal(404, "there is nothing here", "path", known, path[:80]).response()
+
+
+pages = Starlette(
+    routes=[
+        Route("/", page),
+        Route("/docs", docs),
+        Route("/docs.json", docs_json),
+        Route("/report", report),
+        Route("/metrics", metrics),
+        Route("/v1/ensemble", ensemble),
+        Route("/v1/{path:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
+    ]
+)
+
+
+@bentoml.asgi_app(pages)
+@bentoml.service(
+    name="sisa",
+    workers=SETTINGS.workers,
+    # The gate has these, in the service's own shape: timeouts, counters, access log.
+    traffic={"timeout": 2 * SETTINGS.timeout_seconds},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
+class Sisa:
+    """An image classifier that can forget: every shard's model answers, the mean or the vote decides."""
+
+    def __init__(self) -> None:
+        configure_logging()
+        self.answering = Answering(SETTINGS)
+
+    @bentoml.on_startup
+    async def start(self) -> None:
+        self._watch = asyncio.create_task(self.answering.watch())
+
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        self._watch.cancel()
+
+    async def __is_ready__(self) -> bool:
+        return await self.answering.is_ready()
+
+    @bentoml.api(route="/v1/predict", input_spec=JsonImages, output_spec=Predictions)
+    async def predict(self, request: Request) -> Response:
+        """Images as JSON, uint8 (N, H, W, 3)."""
+        return await self.answering.predict_json(request)
+
+    @bentoml.api(route="/v1/predict/npy", input_spec=NpyImages, output_spec=Predictions)
+    async def predict_npy(self, request: Request) -> Response:
+        """Images as a .npy file, uint8 (N, H, W, 3)."""
+        return await self.answering.predict_npy(request)
+
+    @bentoml.api(route="/v1/predict/image", input_spec=ImageFiles, output_spec=Predictions)
+    async def predict_image(self, request: Request) -> Response:
+        """PNG, JPEG or WEBP files."""
+        return await self.answering.predict_files(request)
+
+
+def answering() -> Answering:
+    """That of the instance which this process serves."""
+    found: Answering = bentoml.get_current_service().answering
+    return found
+
+
+def configure_logging() -> None:
+    """Messages with time and level, the access log as plain JSON lines; both to standard output."""
+    for name, layout in (("serving", "%(asctime)s %(levelname)s %(message)s"), ("serving.access", "%(message)s")):
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter(layout))
+        log = logging.getLogger(name)
+        log.handlers, log.propagate = [handler], False
+        log.setLevel(logging.INFO)
+
+
+Sisa.add_asgi_middleware(  # type: ignore[attr-defined]
+    Gate,
+    token=os.environ.get("SISA_API_TOKEN") or None,
+    max_body_bytes=SETTINGS.max_body_bytes,
+    max_concurrency=SETTINGS.worker_concurrency,
+    timeout=SETTINGS.timeout_seconds,
+    routes=frozenset({*BODIES, "/v1/ensemble", "/", "/docs", "/report", "/livez", "/readyz", "/healthz", "/metrics"}),
+)

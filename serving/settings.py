@@ -1,0 +1,99 @@
+"""The service's settings: the section ``serve`` of params.yaml, overridden by the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "SISA_SERVE_"
+
+
+class SettingsError(Exception):
+    """The service cannot start like this; the message names what was found, what is allowed, what to do."""
+
+
+class Settings(BaseSettings):
+    """What the service may use and what it refuses.
+
+    Each key may be given in the environment as ``SISA_SERVE_<KEY>``, which wins over params.yaml.
+    ``token`` comes from the environment alone, as ``SISA_API_TOKEN``.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    models: Path = Field(Path("models"), description="folder with ensemble.json and onnx/")
+    state: Path = Field(Path("models/state"), description="folder that keeps the highest generation seen")
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Literal["auto"] | int = Field("auto", description="shards that run side by side, one thread each")
+    workers: int = Field(1, ge=1, le=256)
+    max_batch: int = Field(64, ge=1)
+    max_images: int = Field(256, ge=1, description="images in a request")
+    max_pixels: int = Field(
+        40_000_000, ge=1, le=80_000_000, description="pixels of a request's pictures together, as they come"
+    )
+    max_body_bytes: int = Field(16 * 2**20, ge=1024)
+    max_concurrency: int = Field(128, ge=1, description="requests at work at once, all workers together")
+    timeout_seconds: float = Field(30, gt=0, le=3600)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then params.yaml (the initial values)."""
+        return env_settings, init_settings
+
+    @property
+    def thread_count(self) -> int:
+        """Threads of one worker: the workers share the cores this process may use."""
+        if self.threads != "auto":
+            return self.threads
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, cores // self.workers)
+
+    @property
+    def worker_concurrency(self) -> int:
+        """Requests that one worker takes at once."""
+        return -(-self.max_concurrency // self.workers)
+
+
+def load_settings(root: Path) -> Settings:
+    """The settings of ``root/params.yaml`` and the environment; relative folders are taken from ``root``.
+
+    Raises SettingsError naming each misspelt or impossible key.
+    """
+    path = root / "params.yaml"
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}") from error
+    section = document.get("serve", {}) if isinstance(document, dict) else None
+    if not isinstance(section, dict):
+        raise SettingsError(f"{path}: serve must be a section of keys, found {section!r}")
+    known = ", ".join(Settings.model_fields)
+    for name in os.environ:
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+            raise SettingsError(f"{name}: no such setting (misspelt?); after {PREFIX} may come: {known}")
+    try:
+        settings = Settings(**section)
+    except ValidationError as error:
+        lines = [f"the service's settings ({path}, section serve, and {PREFIX}*) need mending:"]
+        for problem in error.errors():
+            key = str(problem["loc"][0])
+            if problem["type"] == "extra_forbidden":
+                lines.append(f"  {key}: no such key (misspelt?); allowed: {known}")
+            else:
+                lines.append(f"  {key}: {problem['msg']}, found {problem['input']!r}")
+        raise SettingsError("\n".join(dict.fromkeys(lines))) from None
+    if settings.threads != "auto" and settings.threads < 1:
+        raise SettingsError(f"serve.threads: auto or a number from 1, found {settings.threads}")
+    return settings.model_copy(update={"models": root / settings.models, "state": root / settings.state})
