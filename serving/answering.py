@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -59,15 +60,13 @@ class Answering:
 
     async def is_ready(self) -> bool:
         """Whether the published generation can answer."""
-        try:
-            ensemble = await self.current()
-        except EnsembleUnavailable:
-            READY.set(0)
-            return False
-        READY.set(1)
-        GENERATION.set(ensemble.manifest.generation)
-        FLOOR.set(ensemble.manifest.generation)
-        return True
+        generation = 0
+        with contextlib.suppress(EnsembleUnavailable):  # its reason is logged where it is raised
+            generation = (await self.current()).manifest.generation
+        READY.set(generation > 0)
+        GENERATION.set(generation)
+        FLOOR.set(self.generations.newest_seen)
+        return generation > 0
 
     async def current(self) -> Ensemble:
         """What is published now; loaded in a thread if it is new. Raises EnsembleUnavailable."""

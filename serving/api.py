@@ -155,6 +155,10 @@ class RawRequest(IODescriptor):  # type: ignore[misc]
         copy: dict[str, Any] = json.loads(json.dumps(cls.client_schema))
         return copy
 
+    @classmethod
+    def openapi_components(cls, name: str) -> dict[str, Any]:
+        return {}  # serving/openapi.py has them
+
 
 MODE = {"type": "string", "enum": ["mean", "vote"], "description": "default: the ensemble's own"}
 

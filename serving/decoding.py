@@ -12,7 +12,7 @@ from typing import Annotated, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -144,10 +144,13 @@ def decode_picture(file: BinaryIO, field: str, shape: Shape, max_pixels: int) ->
         raise Refusal(
             413, "the picture is too large", field, f"at most {max_pixels} pixels", short(str(error))
         ) from None
+    except UnidentifiedImageError:
+        found = f"a file that begins with {head[:16]!r}"
+        raise Refusal(400, "the file is no PNG, JPEG or WEBP", field, expected, found) from None
     except Refusal:
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, EOFError, …
-        raise Refusal(400, "the file is no readable picture", field, expected, short(str(error) or head[:16])) from None
+        raise Refusal(400, "the file is no readable picture", field, expected, short(str(error))) from None
     height, width, _ = shape
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)

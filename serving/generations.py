@@ -104,6 +104,7 @@ class Generations:
         self._floor = Floor(floor)
         self._pool = ThreadPoolExecutor(threads, "shard")
         self._lock = threading.Lock()
+        self.newest_seen = 0  # by any worker, when this one last loaded; 0 before it has
         self._loaded: tuple[Mark, Ensemble] | None = None
         self._failed: tuple[Mark | None, float, EnsembleUnavailable] | None = None
 
@@ -116,10 +117,6 @@ class Generations:
     def is_current(self, ensemble: Ensemble) -> bool:
         """Whether ``ensemble`` is what is published at this moment."""
         return self.loaded is ensemble
-
-    def newest_seen(self) -> int:
-        """The highest generation ever seen; 0 before the first. Raises EnsembleUnavailable."""
-        return self._floor.read()[0]
 
     def current(self) -> Ensemble:
         """What is published now.
@@ -158,6 +155,7 @@ class Generations:
         if mark is None or mark != self._mark():
             raise EnsembleUnavailable(f"{self._manifest} was replaced while it was read")
         manifest, digest = parse_manifest(content, self._manifest), hashlib.sha256(content).hexdigest()
+        self.newest_seen = max(manifest.generation, self._floor.read()[0])
         self._floor.admit(manifest.generation, digest)
         if loaded is not None and loaded[1].digest == digest:  # the same manifest, touched or copied
             ensemble = loaded[1]

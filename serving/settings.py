@@ -26,19 +26,19 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
-    models: Path = Field(Path("models"), description="folder with ensemble.json and onnx/")
-    state: Path = Field(Path("models/state"), description="folder that keeps the highest generation seen")
+    models: Path = Field(default=Path("models"), description="folder with ensemble.json and onnx/")
+    state: Path = Field(default=Path("models/state"), description="folder that keeps the highest generation seen")
     provider: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Literal["auto"] | int = Field("auto", description="shards that run side by side, one thread each")
-    workers: int = Field(1, ge=1, le=256)
-    max_batch: int = Field(64, ge=1)
-    max_images: int = Field(256, ge=1, description="images in a request")
+    threads: Literal["auto"] | int = Field(default="auto", description="shards that run side by side, one thread each")
+    workers: int = Field(default=1, ge=1, le=256)
+    max_batch: int = Field(default=64, ge=1)
+    max_images: int = Field(default=256, ge=1, description="images in a request")
     max_pixels: int = Field(
-        40_000_000, ge=1, le=80_000_000, description="pixels of a request's pictures together, as they come"
+        default=40_000_000, ge=1, le=80_000_000, description="pixels of a request's pictures together, as they come"
     )
-    max_body_bytes: int = Field(16 * 2**20, ge=1024)
-    max_concurrency: int = Field(128, ge=1, description="requests at work at once, all workers together")
-    timeout_seconds: float = Field(30, gt=0, le=3600)
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
+    max_concurrency: int = Field(default=128, ge=1, description="requests at work at once, all workers together")
+    timeout_seconds: float = Field(default=30, gt=0, le=3600)
 
     @classmethod
     def settings_customise_sources(

@@ -161,7 +161,7 @@ class Workspace:
 
     def models(self) -> dict[str, bytes]:
         """Everything that must be bit for bit equal between forgetting and never having seen."""
-        return self.contents("data/shards", "models/plan", "models/checkpoints", "models/onnx")
+        return self.contents("data/shards", "models/plan", "models/checkpoints", "models/exports")
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ def test_forgetting_a_sample_retrains_its_shard_from_its_slice_and_nothing_else(
     after = trained.models()
     assert stages == ["partition", "schedule", "train@1", "export@1", "assemble", "evaluate"]
     assert retrained(trained) == {1: [1, 2]}
-    chain = {"data/shards/shard-1.npz", "models/plan/shard-1.json", "models/onnx/shard-1.onnx"}
+    chain = {"data/shards/shard-1.npz", "models/plan/shard-1.json", "models/exports/shard-1.onnx"}
     differing = changed(before, after)
     assert {path for path in differing if "checkpoints" not in path} == chain
     assert {slice_of(path) for path in differing if "checkpoints" in path} == {1, 2}
@@ -203,7 +203,7 @@ def test_fewer_or_more_shards_leave_nothing_stale(create: Create) -> None:
         workspace.change(sisa__shards=list(range(count)))
         workspace.all_stages()
         names = {f"shard-{shard_id}" for shard_id in range(count)}
-        for folder in ("data/shards", "models/plan", "models/onnx", "reports/training", "reports/cost"):
+        for folder in ("data/shards", "models/plan", "models/exports", "reports/training", "reports/cost"):
             assert {path.stem for path in (workspace.folder / folder).iterdir()} == names
         chains = list((workspace.folder / "models/checkpoints").iterdir())
         assert {path.name for path in chains} == names
@@ -211,14 +211,17 @@ def test_fewer_or_more_shards_leave_nothing_stale(create: Create) -> None:
         manifest = json.loads((workspace.folder / "models/ensemble.json").read_text())
         assert [shard["shard"] for shard in manifest["shards"]] == list(range(count))
         assert sum(shard["retained"] for shard in manifest["shards"]) == 1442
+        published = {f"onnx/{path.name}" for path in (workspace.folder / "models/onnx").iterdir()}
+        assert published == {shard["file"] for shard in manifest["shards"]}
 
 
 def test_dvc_follows_when_shards_are_taken_away(trained: Workspace) -> None:
     trained.change(sisa__shards=[0])
     assert trained.repro() == ["partition", "schedule", "train@0", "export@0", "assemble", "evaluate"]
-    assert [path.name for path in (trained.folder / "models/onnx").iterdir()] == ["shard-0.onnx"]
+    assert [path.name for path in (trained.folder / "models/exports").iterdir()] == ["shard-0.onnx"]
+    assert len(list((trained.folder / "models/onnx").iterdir())) == 1
     assert "up to date" in trained.run("dvc", "status").stdout
-    assert "models/onnx/shard-1.onnx" not in trained.run("git", "status", "--short", "--untracked-files").stdout
+    assert "models/exports/shard-1.onnx" not in trained.run("git", "status", "--short", "--untracked-files").stdout
 
 
 def test_a_clone_that_pulls_has_nothing_to_do_and_forgets_from_mid_chain(trained: Workspace, tmp_path: Path) -> None:
@@ -276,14 +279,14 @@ def test_what_is_served_is_what_is_evaluated(trained: Workspace) -> None:
 
 
 def test_a_model_of_another_key_is_not_assembled(trained: Workspace) -> None:
-    onnx = trained.folder / "models/onnx"
+    onnx = trained.folder / "models/exports"
     (onnx / "shard-1.onnx").write_bytes((onnx / "shard-0.onnx").read_bytes())
     done = trained.stage("assemble", check=False)
     assert done.returncode == 1
-    assert "models/onnx/shard-1.onnx carries the key" in done.stderr
+    assert "models/exports/shard-1.onnx carries the key" in done.stderr
     (onnx / "shard-1.onnx").unlink()
     done = trained.stage("assemble", check=False)
-    assert "models/onnx/shard-1.onnx is missing; run `dvc repro export@1` or `dvc pull`" in done.stderr
+    assert "models/exports/shard-1.onnx is missing; run `dvc repro export@1` or `dvc pull`" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -21,7 +21,7 @@ from training.checkpoints import CheckpointError, load_checkpoint
 from training.files import write_atomic
 from training.network import build_network
 from training.params import load_params
-from training.paths import onnx_file
+from training.paths import export_file
 from training.plan import ShardPlan, load_plan
 from training.stage import StageError
 
@@ -45,7 +45,7 @@ def main(shard: Annotated[int, typer.Option(help="which shard to export")]) -> N
     params.check_shard(shard)
     plan = load_plan(shard)
     if plan.abstains:
-        write_atomic(onnx_file(shard), b"")
+        write_atomic(export_file(shard), b"")
         print(f"shard {shard}: all its samples are forgotten; it has no model and abstains")
         return
     model = load_model(plan, params.network.name)
@@ -56,9 +56,9 @@ def main(shard: Annotated[int, typer.Option(help="which shard to export")]) -> N
             f"shard {shard}: the ONNX model's probabilities differ from torch's by {difference:.2e}, "
             f"allowed is {TOLERANCE}; nothing was written"
         )
-    write_atomic(onnx_file(shard), content)
+    write_atomic(export_file(shard), content)
     size = f"{len(content) / 1e6:.1f} MB"
-    print(f"shard {shard}: {onnx_file(shard)}, {size}, differs from torch by at most {difference:.1e}")
+    print(f"shard {shard}: {export_file(shard)}, {size}, differs from torch by at most {difference:.1e}")
 
 
 def load_model(plan: ShardPlan, name: str) -> nn.Module:

@@ -15,6 +15,7 @@ INITIAL_WEIGHTS_FOLDER = MODELS_FOLDER / "initial"
 PLAN_FOLDER = MODELS_FOLDER / "plan"
 CHECKPOINTS_FOLDER = MODELS_FOLDER / "checkpoints"
 LOCKS_FOLDER = MODELS_FOLDER / "locks"
+EXPORTS_FOLDER = MODELS_FOLDER / "exports"
 ONNX_FOLDER = MODELS_FOLDER / "onnx"
 MANIFEST_FILE = MODELS_FOLDER / "ensemble.json"
 
@@ -43,5 +44,9 @@ def checkpoint_file(shard_id: int, slice_id: int, key: str) -> Path:
     return checkpoint_folder(shard_id) / f"slice-{slice_id:02d}-{key[:16]}.safetensors"
 
 
-def onnx_file(shard_id: int) -> Path:
-    return ONNX_FOLDER / f"shard-{shard_id}.onnx"
+def export_file(shard_id: int) -> Path:
+    return EXPORTS_FOLDER / f"shard-{shard_id}.onnx"
+
+
+def published_file(shard_id: int, sha256: str) -> Path:
+    return ONNX_FOLDER / f"shard-{shard_id}-{sha256[:16]}.onnx"

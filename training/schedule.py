@@ -24,13 +24,13 @@ from training.params import load_params
 from training.paths import (
     CHECKPOINTS_FOLDER,
     COST_REPORTS,
-    ONNX_FOLDER,
+    EXPORTS_FOLDER,
     PARTITION_FILE,
     PLAN_FOLDER,
     PLAN_REPORT,
     TRAINING_REPORTS,
     checkpoint_folder,
-    onnx_file,
+    export_file,
     plan_file,
     shard_file,
 )
@@ -104,9 +104,9 @@ def prune(shards: tuple[int, ...]) -> None:
     """Delete plans, checkpoints, models and reports of shards that are not among ``shards``."""
     keep: set[Path] = set()
     for shard_id in shards:
-        keep |= {plan_file(shard_id), checkpoint_folder(shard_id), onnx_file(shard_id)}
+        keep |= {plan_file(shard_id), checkpoint_folder(shard_id), export_file(shard_id)}
         keep |= {TRAINING_REPORTS / f"shard-{shard_id}.csv", COST_REPORTS / f"shard-{shard_id}.json"}
-    for folder in (PLAN_FOLDER, CHECKPOINTS_FOLDER, ONNX_FOLDER, TRAINING_REPORTS, COST_REPORTS):
+    for folder in (PLAN_FOLDER, CHECKPOINTS_FOLDER, EXPORTS_FOLDER, TRAINING_REPORTS, COST_REPORTS):
         for path in set(folder.iterdir() if folder.is_dir() else ()) - keep:
             name = path.name.removeprefix("shard-")
             # A trainer left over from a killed run may be at it.

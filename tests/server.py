@@ -1,0 +1,178 @@
+"""A real server to talk to: `bentoml serve` in a folder of its own, on models small enough to do by hand.
+
+Every shard answers softmax(10 · mean of each channel / 255 + bias): a red picture is "red" unless a
+bias of more than 10 says otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[1]
+CLASSES = ("red", "green", "blue")
+SIDE = 4
+RED, GREEN, BLUE = (np.array(colour, np.uint8) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
+
+Bias = Sequence[float]
+FLAT: Bias = (0, 0, 0)
+
+
+def picture(colour: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.uint8]:
+    """(side, side, 3), all of one colour."""
+    return np.tile(colour, (side, side, 1))
+
+
+def encoded(pixels: NDArray[np.uint8], kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def npy(images: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, images)
+    return file.getvalue()
+
+
+def colour_model(bias: Bias, side: int = SIDE) -> bytes:
+    """ONNX: (N, side, side, 3) uint8 to (N, 3) probabilities."""
+    helper, types = onnx.helper, onnx.TensorProto
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["images"], ["floats"], to=types.FLOAT),
+            helper.make_node("ReduceMean", ["floats", "axes"], ["means"], keepdims=0),
+            helper.make_node("Mul", ["means", "scale"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "bias"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ],
+        "colour",
+        [helper.make_tensor_value_info("images", types.UINT8, ["N", side, side, 3])],
+        [helper.make_tensor_value_info("probabilities", types.FLOAT, ["N", 3])],
+        [
+            onnx.numpy_helper.from_array(np.array([1, 2]), "axes"),
+            onnx.numpy_helper.from_array(np.array(10 / 255, np.float32), "scale"),
+            onnx.numpy_helper.from_array(np.array(bias, np.float32), "bias"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def publish(
+    models: Path, generation: int, biases: Sequence[Bias | None], aggregation: str = "mean", side: int = SIDE
+) -> None:
+    """Publish as `assemble` does: models first, then the manifest in one step. No bias: an abstaining shard."""
+    (models / "onnx").mkdir(parents=True, exist_ok=True)
+    shards = []
+    for number, bias in enumerate(biases):
+        entry: dict[str, Any] = {"shard": number, "retained": 0, "key": f"{number:064x}", "abstains": bias is None}
+        if bias is None:
+            entry |= {"file": None, "sha256": None}
+        else:
+            content = colour_model(bias, side)
+            digest = hashlib.sha256(content).hexdigest()
+            file = f"onnx/shard-{number}-{digest[:16]}.onnx"
+            if not (models / file).exists():  # its name says what is in it; someone may be reading
+                (models / file).write_bytes(content)
+            entry |= {"retained": 100, "file": file, "sha256": digest}
+        shards.append(entry)
+    manifest = {
+        "generation": generation,
+        "aggregation": aggregation,
+        "classes": CLASSES,
+        "image_shape": [side, side, 3],
+        "forgotten": {"listed": generation - 1, "already_gone": 0, "sha256": "0" * 64},
+        "shards": shards,
+    }
+    write_manifest(models, json.dumps(manifest))
+
+
+def write_manifest(models: Path, text: str) -> None:
+    (models / "ensemble.new").write_text(text)
+    (models / "ensemble.new").replace(models / "ensemble.json")
+
+
+class Server:
+    """`bentoml serve` with the code of this repository, in ``folder``; use it in a ``with`` statement."""
+
+    def __init__(self, folder: Path, environment: dict[str, str] | None = None, **settings: Any) -> None:
+        self.folder, self.models = folder, folder / "models"
+        self._environment = environment or {}
+        if not (folder / "serving").exists():
+            shutil.copytree(REPOSITORY / "serving", folder / "serving", ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "params.yaml").write_text(yaml.safe_dump({"serve": {"threads": 1, **settings}}))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "server.log"
+
+    def __enter__(self) -> Server:
+        self.start()
+        self.wait(lambda: self.status("/livez") == 200)
+        return self
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "bentoml", "serve", "serving.service:Sisa", "--port", str(self.port)],
+                cwd=self.folder,
+                env={
+                    **os.environ,
+                    "BENTOML_DO_NOT_TRACK": "True",
+                    "BENTOML_HOME": str(self.folder / "bentoml"),
+                    **self._environment,
+                },
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """As an operator does; what is still there after that is killed."""
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            raise
+
+    def status(self, path: str) -> int | None:
+        try:
+            return httpx.get(self.url + path, timeout=10).status_code
+        except httpx.TransportError:
+            return None
+
+    def wait(self, condition: Any, seconds: float = 60) -> None:
+        """Until ``condition()`` is true."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the server did not get there; its log:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.05)
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60, **options)

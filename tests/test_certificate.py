@@ -1,0 +1,71 @@
+from collections import Counter
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.certificate import certified_shards
+
+
+@pytest.mark.parametrize(
+    ("votes", "certified"),
+    [
+        ([5, 0, 0], 2),  # 5:0; two replaced make it 3:2, three 2:3
+        ([4, 1, 0], 1),  # 4:1; one replaced makes it 3:2, two 2:3
+        ([3, 2, 0], 0),  # 3:2; one replaced makes it 2:3
+        ([4, 0, 0], 1),  # two replaced tie, and a tie counts as lost
+        ([2, 2, 1], 0),
+        ([1, 0, 0], 0),
+        ([20, 0], 9),
+        ([10, 5, 5], 2),
+        ([7], 3),
+    ],
+)
+def test_the_margin_by_hand(votes: list[int], certified: int) -> None:
+    assert certified_shards(np.array([votes])).tolist() == [certified]
+
+
+def wins(ballots: tuple[int | None, ...], label: int) -> bool:
+    """Whether ``label`` alone has the most votes; None abstains."""
+    votes = Counter(ballot for ballot in ballots if ballot is not None)
+    return all(votes[label] > count for other, count in votes.items() if other != label) and votes[label] > 0
+
+
+def flips(ballots: tuple[int | None, ...], label: int, replaced: int, classes: int) -> bool:
+    """Whether some replacement of ``replaced`` shards' models, silent ones included, takes the vote from ``label``."""
+    for where in combinations(range(len(ballots)), replaced):
+        for new in product([None, *range(classes)], repeat=replaced):
+            changed = list(ballots)
+            for shard, ballot in zip(where, new, strict=True):
+                changed[shard] = ballot
+            if not wins(tuple(changed), label):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("shards", [1, 2, 3, 4, 5])
+def test_no_replacement_of_certified_many_shards_flips_a_vote_and_without_silence_one_more_does(
+    shards: int, classes: int
+) -> None:
+    """Brute force over every outcome of a small ensemble, and every replacement of its models."""
+    for ballots in product([None, *range(classes)], repeat=shards):
+        counts = np.array([[ballots.count(label) for label in range(classes)]])
+        label = int(counts.argmax())
+        certified = int(certified_shards(counts)[0])
+        if not wins(ballots, label):
+            assert certified == 0
+            continue
+        assert not any(flips(ballots, label, replaced, classes) for replaced in range(1, certified + 1))
+        if None not in ballots and shards > certified:
+            assert flips(ballots, label, certified + 1, classes)  # the bound is tight
+
+
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=12))
+def test_the_margin_is_below_half_of_the_lead(votes: list[int]) -> None:
+    first, second = sorted(votes, reverse=True)[:2]
+    certified = int(certified_shards(np.array([votes]))[0])
+    assert 0 <= 2 * certified <= max(0, first - second - 1)
+    assert first - second - 1 < 2 * (certified + 1)

@@ -1,0 +1,261 @@
+"""Request bodies to pictures, without a server; tests/test_service.py sends the same over HTTP."""
+
+import io
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from PIL import Image
+from server import RED, encoded, npy, picture
+
+from serving.decoding import decode_files, decode_json, decode_npy
+from serving.refusal import Refusal
+
+SHAPE = (2, 2, 3)
+ZERO = [[[0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]]
+
+
+def as_json(body: bytes, max_images: int = 3) -> NDArray[np.uint8]:
+    return decode_json(body, SHAPE, max_images)[0]
+
+
+def files(*contents: bytes, side: int = 2, max_pixels: int = 10_000) -> NDArray[np.uint8]:
+    return decode_files([io.BytesIO(content) for content in contents], (side, side, 3), max_pixels)
+
+
+def refused(decode: Callable[[], object]) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        decode()
+    assert caught.value.error
+    assert caught.value.expected
+    return caught.value
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 3), st.just(2), st.just(2), st.just(3))))
+def test_json_and_npy_come_back_as_they_were_sent(images: NDArray[np.uint8]) -> None:
+    assert (as_json(json.dumps({"images": images.tolist()}).encode()) == images).all()
+    for array in (images, np.asfortranarray(images)):
+        decoded = decode_npy(npy(array), SHAPE, 3)
+        assert (decoded == images).all()
+        assert decoded.flags.c_contiguous
+
+
+def test_a_mode_in_json_is_passed_on() -> None:
+    assert decode_json(json.dumps({"images": [ZERO], "mode": "vote"}).encode(), SHAPE, 1)[1] == "vote"
+    assert decode_json(json.dumps({"images": [ZERO]}).encode(), SHAPE, 1)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "found"),
+    [
+        (b"", None, "EOF"),
+        (b"[]", None, "[]"),
+        (b"\xff\xfe", None, "expected value"),
+        (b"[" * 100_000, None, "recursion limit"),
+        (b'{"images":' + b"[" * 100_000, None, "recursion limit"),
+        (b'{"mode": "mean"}', "images", "without it"),
+        (b'{"images": null}', "images", "None"),
+        (b'{"images": "http://127.0.0.1/x.png"}', "images", "http"),
+        (b'{"images": []}', "images", "0 images"),
+        (b'{"images": [[[[0, 0, 0]]]]}', "images", "shape (1, 1, 1, 3)"),
+        (b'{"images": [5]}', "images[0]", "5"),
+        (b'{"images": [[[0, 0], [0, 0]]]}', "images[0][0][0]", "0"),
+        (b'{"images": [[[[[0]]]]]}', "images[0][0][0][0]", "[0]"),
+        (json.dumps({"images": [ZERO], "model": "x"}).encode(), "model", "model"),
+        (json.dumps({"images": [ZERO], "mode": "median"}).encode(), "mode", "'median'"),
+        (json.dumps({"images": [[*ZERO, [[0, 0, 0]]]]}).encode(), "images", "ragged"),
+    ],
+)
+def test_json_that_is_no_batch_of_images_is_refused_by_name(body: bytes, field: str | None, found: str) -> None:
+    refusal = refused(lambda: as_json(body))
+    assert (refusal.status, refusal.field) == (400, field)
+    assert found in (refusal.found or "")
+
+
+@pytest.mark.parametrize(
+    "pixel", ["256", "-1", "0.5", "1.0", "NaN", "Infinity", "1e400", "true", "null", '"7"', "1" * 400]
+)
+def test_a_pixel_that_is_no_whole_number_from_0_to_255_is_named_with_its_place(pixel: str) -> None:
+    body = json.dumps({"images": [ZERO, ZERO]}).replace("0", pixel, 1)
+    refusal = refused(lambda: as_json(body.encode()))
+    assert (refusal.status, refusal.field) == (400, "images[0][0][0][0]")
+
+
+def test_more_images_than_allowed_are_refused() -> None:
+    assert refused(lambda: as_json(json.dumps({"images": [ZERO] * 4}).encode())).status == 413
+    assert refused(lambda: decode_npy(npy(np.zeros((4, *SHAPE), np.uint8)), SHAPE, 3)).status == 413
+
+
+@pytest.mark.parametrize(
+    ("array", "field", "found"),
+    [
+        (np.zeros((1, 2, 2, 3), np.float32), "dtype", "float32"),
+        (np.zeros((1, 2, 2, 3), bool), "dtype", "bool"),
+        (np.zeros((2, 2, 3), np.uint8), "shape", "(2, 2, 3)"),
+        (np.zeros((1, 3, 2, 2), np.uint8), "shape", "(1, 3, 2, 2)"),
+        (np.zeros((0, 2, 2, 3), np.uint8), "images", "0 images"),
+        (np.array([{"a": 1}]), "dtype", "object"),
+    ],
+)
+def test_an_npy_of_another_kind_is_refused(array: NDArray[np.generic], field: str, found: str) -> None:
+    refusal = refused(lambda: decode_npy(npy(array), SHAPE, 3))
+    assert (refusal.status, refusal.field) == (400, field)
+    assert found in (refusal.found or "")
+
+
+def header(text: str) -> bytes:
+    body = text.encode().ljust(118) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(body)) + body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x93NUMPY",
+        b"PK\x03\x04",
+        b"\x80\x04\x95",  # a bare pickle
+        npy(np.zeros((1, *SHAPE), np.uint8))[:-1],
+        npy(np.zeros((1, *SHAPE), np.uint8)) + b"x",
+        header("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2, 2, 3)}") + bytes(12),
+        header("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 2, 2, 3)}") + bytes(12),
+        header("{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 2, 2, 3)}") + bytes(12),
+        header("{'descr': '|u1', 'fortran_order': False, 'shape': (True, 2, 2, 3)}"),
+        header("{'descr': '|O', 'fortran_order': False, 'shape': (1, 2, 2, 3)}") + bytes(12),
+        header("__import__('os').getcwd()"),
+        header("{'descr': '|u1', 'fortran_order': False}"),
+        header("((((((((((((((((((((((((((((((((("),
+        b"\x93NUMPY\x09\x00" + bytes(100),
+    ],
+)
+def test_a_lying_or_broken_npy_is_refused(body: bytes) -> None:
+    assert refused(lambda: decode_npy(body, SHAPE, 3)).status in (400, 413)
+
+
+def test_every_kind_of_still_picture_is_read_and_resized() -> None:
+    red = picture(RED, 8)
+    still = [encoded(red), encoded(red, "JPEG", quality=100), encoded(red, "WEBP", lossless=True)]
+    grey, palette = io.BytesIO(), io.BytesIO()
+    Image.new("L", (8, 8), 200).save(grey, "PNG")
+    Image.fromarray(red).convert("P").save(palette, "PNG")
+    decoded = files(*still, grey.getvalue(), palette.getvalue())
+    assert decoded.shape == (5, 2, 2, 3)
+    assert np.abs(decoded[[0, 1, 2, 4]].astype(int) - RED).max() <= 2
+    assert (decoded[3] == 200).all()
+
+
+def test_a_picture_becomes_what_training_would_have_made_of_it(tmp_path: Path) -> None:
+    """Serving may not import training's decoder, so the two are held together here."""
+    from training.params import Data
+    from training.sources import open_source
+
+    noise = np.random.default_rng(0).integers(0, 256, (37, 23, 3), np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    contents = {
+        "a.png": encoded(noise),
+        "b.jpg": encoded(noise, "JPEG"),
+        "c.webp": encoded(noise, "WEBP"),
+        "d.jpg": encoded(noise, "JPEG", exif=turned),
+    }
+    for split in ("train", "test"):
+        for name, content in contents.items():
+            file = tmp_path / split / ("x" if name < "c" else "y") / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+    samples = open_source(Data(source="imagefolder", root=tmp_path, image_size=16)).train
+    theirs = np.stack([samples.decode(index) for index in range(4)])
+    assert (files(*contents.values(), side=16) == theirs).all()
+
+
+def test_a_camera_held_upright_is_turned_by_its_exif() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter clockwise to see it upright
+    half = np.zeros((64, 64, 3), np.uint8)
+    half[32:] = 255  # the lower half is white as stored, the left half as seen
+    seen = files(encoded(half, "JPEG", exif=exif, quality=95), side=2)[0]
+    assert (seen[:, 0] > 200).all()
+    assert (seen[:, 1] < 55).all()
+
+
+def png16() -> bytes:
+    """A PNG with 16 bits a channel, RGB, which Pillow would read as 8 without a word."""
+    rows = b"".join(b"\0" + bytes(2 * 6) for _ in range(2))
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    packed = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def animated(kind: str) -> bytes:
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:], duration=100)
+    return file.getvalue()
+
+
+def of_mode(mode: str, kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (4, 4)).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "begins with b''"),
+        (b"not a picture", "begins with b'not a picture'"),
+        (b"http://127.0.0.1/picture.png", "begins with"),
+        (encoded(picture(RED, 64))[:60], "Truncated"),
+        (encoded(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), "JPEG")[:-700], "truncated"),
+        (png16(), "16 bits a channel"),
+        (of_mode("I;16", "PNG"), "16 bits a channel"),
+        (of_mode("CMYK", "JPEG"), "CMYK"),
+        (animated("PNG"), "2 frames"),
+        (animated("WEBP"), "2 frames"),
+        (of_mode("RGB", "GIF"), "begins with"),
+        (of_mode("RGB", "TIFF"), "begins with"),
+        (of_mode("RGB", "BMP"), "begins with"),
+    ],
+)
+def test_a_file_that_is_no_still_picture_is_refused_by_its_number(content: bytes, found: str) -> None:
+    refusal = refused(lambda: files(encoded(picture(RED)), content))
+    assert (refusal.status, refusal.field) == (400, "images[1]")
+    assert found.lower() in (refusal.found or "").lower()
+
+
+def bomb(side: int) -> bytes:
+    """A PNG whose header claims side × side pixels and which holds next to nothing."""
+    content = bytearray(encoded(picture(RED)))
+    content[16:24] = struct.pack(">II", side, side)
+    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
+    return bytes(content)
+
+
+@pytest.mark.parametrize("side", [101, 10_000, 60_000])
+def test_a_decompression_bomb_is_judged_by_its_header(side: int) -> None:
+    refusal = refused(lambda: files(bomb(side)))
+    assert (refusal.status, refusal.field) == (413, "images[0]")
+
+
+def test_the_limit_on_pixels_is_for_all_pictures_of_a_request_together() -> None:
+    content = encoded(picture(RED, 10))
+    assert len(files(content, content, max_pixels=200)) == 2
+    assert refused(lambda: files(content, content, max_pixels=199)).field == "images[1]"
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_random_bytes_are_refused_and_never_an_error(content: bytes, as_png: bool) -> None:
+    prefix = encoded(picture(RED))[:40] if as_png else b"\x93NUMPY\x01\x00"
+    assert refused(lambda: files(prefix + content)).status in (400, 413)
+    assert refused(lambda: decode_npy(prefix + content, SHAPE, 3)).status in (400, 413)
+    assert refused(lambda: as_json(content)).status == 400
