@@ -1,0 +1,187 @@
+"""The deployment files: valid by their schemas, and of one mind with each other and with the service."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = ROOT / "docker-compose.yaml"
+GPU = ROOT / "deploy/docker-compose.gpu.yaml"
+KUBERNETES = ROOT / "deploy/kubernetes.yaml"
+README = ROOT / "deploy/README.md"
+PROMETHEUS = ROOT / "deploy/prometheus"
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yaml"))
+KUBERNETES_VERSIONS = ("1.25", kubernetes_validate.latest_version())  # the oldest that the manifest names, the newest
+
+Document = dict[str, Any]
+
+
+def load(path: Path) -> Document:
+    document: Document = yaml.safe_load(path.read_text())
+    return document
+
+
+def manifests() -> dict[str, Document]:
+    """Kind to manifest."""
+    return {manifest["kind"]: manifest for manifest in yaml.safe_load_all(KUBERNETES.read_text())}
+
+
+def container() -> Document:
+    (only,) = manifests()["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert isinstance(only, dict)
+    return only
+
+
+def rules() -> dict[str, Document]:
+    """Alert to rule."""
+    groups = load(PROMETHEUS / "alerts.yml")["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+
+
+def check_schema(schema: str, *paths: Path) -> subprocess.CompletedProcess[str]:
+    command = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *map(str, paths))
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+# --- Schemas
+
+
+@pytest.mark.parametrize(
+    ("schema", "paths"), [("vendor.compose-spec", [COMPOSE, GPU]), ("vendor.github-workflows", WORKFLOWS)]
+)
+def test_compose_files_and_workflows_are_valid(schema: str, paths: list[Path]) -> None:
+    done = check_schema(schema, *paths)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_misspelt_key_in_the_compose_file_would_be_found(tmp_path: Path) -> None:
+    misspelt = tmp_path / "docker-compose.yaml"
+    misspelt.write_text(COMPOSE.read_text().replace("read_only:", "readonly:"))
+    assert "'readonly' was unexpected" in check_schema("vendor.compose-spec", misspelt).stdout
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+def test_the_kubernetes_manifests_are_valid_and_have_no_unknown_key(version: str) -> None:
+    for manifest in manifests().values():
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_a_misspelt_key_in_the_kubernetes_manifest_would_be_found() -> None:
+    deployment = manifests()["Deployment"]
+    (only,) = deployment["spec"]["template"]["spec"]["containers"]
+    only["readynessProbe"] = only.pop("readinessProbe")
+    with pytest.raises(kubernetes_validate.ValidationError, match="readynessProbe"):
+        kubernetes_validate.validate(deployment, KUBERNETES_VERSIONS[0], strict=True)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: package prometheus)")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "config", PROMETHEUS / "prometheus.yml"),
+        ("check", "rules", PROMETHEUS / "alerts.yml"),
+        ("test", "rules", ROOT / "tests/alerts.yaml"),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_promtool_finds_no_fault_and_each_alert_fires_when_it_should(command: tuple[str, str, Path]) -> None:
+    done = subprocess.run(("promtool", *command), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- One story
+
+
+def test_each_alert_is_in_the_readme_and_in_the_replay() -> None:
+    listed = re.findall(r"^\| `(Sisa\w+)` \| (\w+) \|", README.read_text(), re.MULTILINE)
+    assert listed == [(alert, rule["labels"]["severity"]) for alert, rule in rules().items()]
+    replay = load(ROOT / "tests/alerts.yaml")["tests"]
+    fired = {case["alertname"] for test in replay for case in test["alert_rule_test"] if case.get("exp_alerts")}
+    silent = {case["alertname"] for test in replay for case in test["alert_rule_test"] if not case.get("exp_alerts")}
+    assert fired == silent == set(rules())
+
+
+def test_prometheus_scrapes_the_port_that_compose_and_kubernetes_open() -> None:
+    services = load(COMPOSE)["services"]
+    (publish,) = services["sisa"]["ports"]
+    port = publish.rpartition(":")[2]
+    config = load(PROMETHEUS / "prometheus.yml")
+    assert config["scrape_configs"][0]["static_configs"] == [{"targets": [f"sisa:{port}"]}]
+    assert f"127.0.0.1:{port}/" in services["sisa"]["healthcheck"]["test"][-1]
+    assert [entry["containerPort"] for entry in container()["ports"]] == [int(port)]
+    annotations = manifests()["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == port
+
+
+def test_the_files_that_prometheus_is_given_exist() -> None:
+    mounted = load(COMPOSE)["services"]["prometheus"]["volumes"]
+    assert "./deploy/prometheus:/etc/prometheus:ro" in mounted
+    for name in load(PROMETHEUS / "prometheus.yml")["rule_files"]:
+        assert (PROMETHEUS / name).is_file()
+
+
+def test_alerts_ask_for_the_job_that_is_scraped() -> None:
+    (job,) = [config["job_name"] for config in load(PROMETHEUS / "prometheus.yml")["scrape_configs"]]
+    asked = {name for rule in rules().values() for name in re.findall(r'job="(\w+)"', rule["expr"])}
+    assert asked == {job}
+
+
+def test_the_kubernetes_objects_select_one_another() -> None:
+    kinds = manifests()
+    deployment = kinds["Deployment"]["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    assert deployment["selector"]["matchLabels"] == labels
+    assert kinds["Service"]["spec"]["selector"] == labels
+    assert kinds["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    target = kinds["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert target == {"apiVersion": "apps/v1", "kind": "Deployment", "name": kinds["Deployment"]["metadata"]["name"]}
+    assert "replicas" not in deployment  # the autoscaler's
+    names = {entry["name"] for entry in container()["ports"]}
+    asked = {entry["targetPort"] for entry in kinds["Service"]["spec"]["ports"]}
+    asked |= {container()[f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "liveness", "readiness")}
+    assert asked == names
+
+
+def test_what_a_container_is_given_is_what_it_may_write_to() -> None:
+    """Everything else is read-only: state and scratch space need a place of their own."""
+    service = load(COMPOSE)["services"]["sisa"]
+    mounts = dict(reversed(volume.removesuffix(":ro").split(":")) for volume in service["volumes"])
+    assert service["read_only"]
+    assert "./models:/models:ro" in service["volumes"]  # retrained outside, never changed from inside
+    assert mounts["/state"] in load(COMPOSE)["volumes"]
+    assert service["tmpfs"] == ["/tmp"]
+
+    pod = manifests()["Deployment"]["spec"]["template"]["spec"]
+    assert container()["securityContext"]["readOnlyRootFilesystem"]
+    assert {mount["mountPath"] for mount in container()["volumeMounts"]} == {"/state", "/tmp"}
+    assert {mount["name"] for mount in container()["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_the_commands_that_swap_a_generation_work_as_written(tmp_path: Path) -> None:
+    (block,) = [
+        block for block in re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL) if "RETRAINED" in block
+    ]
+    *commands, check = block.splitlines()
+    assert check.startswith("curl ")
+    retrained, served = tmp_path / "retrained clone", tmp_path / "served"
+    for folder, generation in ((retrained, "8"), (served, "7")):
+        (folder / "models/onnx").mkdir(parents=True)
+        (folder / "models/onnx/shard-0.onnx").write_text(generation)
+        (folder / "models/ensemble.json").write_text(generation)
+    published = (served / "models/ensemble.json").open()  # a reader that has it open keeps the whole old one
+    for position, command in enumerate(commands):
+        subprocess.run(command, shell=True, cwd=served, env={**os.environ, "RETRAINED": str(retrained)}, check=True)
+        last = position == len(commands) - 1
+        assert (served / "models/ensemble.json").read_text() == ("8" if last else "7")
+        assert (served / "models/onnx/shard-0.onnx").read_text() == "8"
+    with published:
+        assert published.read() == "7"
+    assert sorted(path.name for path in (served / "models").iterdir()) == ["ensemble.json", "onnx"]
