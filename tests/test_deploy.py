@@ -1,5 +1,6 @@
 """The deployment files: valid by their schemas, and of one mind with each other and with the service."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,10 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
+
+from serving import metrics
+from serving.settings import PREFIX, load_settings
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yaml"
@@ -46,9 +51,59 @@ def rules() -> dict[str, Document]:
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
+def environments() -> dict[str, dict[str, str]]:
+    """What Compose and Kubernetes set in the service's environment."""
+    compose = load(COMPOSE)["services"]["sisa"]["environment"]
+    return {
+        "compose": {name: value for name, value in compose.items() if value is not None},
+        "kubernetes": {entry["name"]: entry["value"] for entry in container()["env"] if "value" in entry},
+    }
+
+
+def exported() -> dict[str, frozenset[str]]:
+    """Every series that the service exports, as PromQL names it, to its labels."""
+    series: dict[str, frozenset[str]] = {}
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            (family,) = metric.describe()
+            labels = frozenset(metric._labelnames)
+            if family.type == "histogram":
+                series[f"{family.name}_bucket"] = labels | {"le"}
+            suffixes = {"counter": ["_total"], "histogram": ["_sum", "_count"], "gauge": [""]}[family.type]
+            series |= {family.name + suffix: labels for suffix in suffixes}
+    return series
+
+
+SELECTOR = re.compile(r"(?P<metric>[a-zA-Z_]\w*)(?P<matchers>\{[^}]*\})?(?!\w*\s*\()")
+LABEL_LIST = re.compile(r"\b(?:by|on|group_left|group_right|without|ignoring)\s*\(([^)]*)\)")
+
+
+def selectors(expression: str) -> list[tuple[str, dict[str, str]]]:
+    """Every (metric, label to matched text) of a PromQL expression."""
+    bare = re.sub(r"\[\w+\]", "", LABEL_LIST.sub("", expression))
+    words = ((found["metric"], found["matchers"] or "") for found in SELECTOR.finditer(bare))
+    return [
+        (word, dict(re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"', matchers)))
+        for word, matchers in words
+        if word not in ("and", "or", "unless")
+    ]
+
+
 def check_schema(schema: str, *paths: Path) -> subprocess.CompletedProcess[str]:
     command = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *map(str, paths))
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def served() -> Document:
+    """The service's paths and its image's user, from another process: importing BentoML warns, an error in this one."""
+    program = (
+        "import json, bentoml._internal.container.generate as image, serving.openapi as api\n"
+        "print(json.dumps({'paths': list(api.openapi(None)['paths']), 'user': image.BENTO_UID_GID}))"
+    )
+    done = subprocess.run((sys.executable, "-c", program), cwd=ROOT, capture_output=True, text=True, check=True)
+    document: Document = json.loads(done.stdout)
+    return document
 
 
 # --- Schemas
@@ -107,6 +162,73 @@ def test_each_alert_is_in_the_readme_and_in_the_replay() -> None:
     fired = {case["alertname"] for test in replay for case in test["alert_rule_test"] if case.get("exp_alerts")}
     silent = {case["alertname"] for test in replay for case in test["alert_rule_test"] if not case.get("exp_alerts")}
     assert fired == silent == set(rules())
+
+
+def test_each_alert_asks_for_what_the_service_exports(served: Document) -> None:
+    series = exported() | {"up": frozenset()}
+    scraped = {"job", "instance", "namespace"}  # labels that Prometheus adds
+    for alert, rule in rules().items():
+        found = selectors(rule["expr"])
+        assert found, alert
+        for metric, matched in found:
+            assert metric in series, f"{alert}: {metric} is none of {sorted(series)}"
+            assert set(matched) <= series[metric] | scraped, f"{alert}: {metric} has no such label"
+            if "route" in matched:
+                assert any(re.fullmatch(matched["route"], path) for path in served["paths"]), f"{alert}: no such route"
+        listed = {label.strip() for labels in LABEL_LIST.findall(rule["expr"]) for label in labels.split(",")} - {""}
+        assert listed <= {"job", "namespace", "le"}
+
+
+def test_a_misspelt_metric_or_label_would_be_found() -> None:
+    assert exported()["sisa_requests_total"] == {"route", "status"}
+    assert selectors('sum by (job) (rate(sisa_request_total{rout=~"/v1.*"}[5m])) > on (job) up or absent(x)') == [
+        ("sisa_request_total", {"rout": "/v1.*"}),
+        ("up", {}),
+        ("x", {}),
+    ]
+
+
+@pytest.mark.parametrize(("where", "models"), [("compose", Path("/models")), ("kubernetes", ROOT / "models")])
+def test_the_service_understands_its_environment(where: str, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environments()[where].items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(ROOT)  # raises for a name that is none of the service's
+    assert (settings.models, settings.state) == (models, Path("/state"))
+
+
+def test_the_environment_sets_nothing_that_nobody_reads() -> None:
+    others = {"BENTOML_HOME", "BENTOML_DO_NOT_TRACK", "ORT_DISABLE_TELEMETRY"}
+    for environment in environments().values():
+        assert {name for name in environment if not name.startswith(PREFIX)} == others
+        assert environment["BENTOML_HOME"].startswith("/tmp/")  # writable
+    compose = load(COMPOSE)["services"]["sisa"]["environment"]
+    (passed,) = [name for name, value in compose.items() if value is None]
+    (secret,) = [entry for entry in container()["env"] if "valueFrom" in entry]
+    assert passed == secret["name"] == "SISA_API_TOKEN"
+    assert secret["valueFrom"]["secretKeyRef"]["optional"]
+    assert f'"{passed}"' in (ROOT / "serving/service.py").read_text()
+
+
+def test_probes_and_scrapes_ask_for_paths_that_the_service_has(served: Document) -> None:
+    annotations = manifests()["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    asked = {container()[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
+    assert asked == {"/livez", "/readyz"}
+    assert asked | {annotations["prometheus.io/path"]} <= set(served["paths"])
+
+
+def test_a_request_that_has_begun_may_take_all_its_time_before_the_container_is_killed() -> None:
+    seconds = load_settings(ROOT).timeout_seconds
+    assert float(load(COMPOSE)["services"]["sisa"]["stop_grace_period"].removesuffix("s")) > seconds
+    sleep, leaving = container()["lifecycle"]["preStop"]["exec"]["command"]
+    assert sleep == "sleep"
+    pod = manifests()["Deployment"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > float(leaving) + seconds
+
+
+def test_kubernetes_runs_the_image_as_the_user_that_bentoml_makes(served: Document) -> None:
+    security = manifests()["Deployment"]["spec"]["template"]["spec"]["securityContext"]
+    assert security["runAsNonRoot"]
+    assert security["runAsUser"] == security["runAsGroup"] == security["fsGroup"] == served["user"]
 
 
 def test_prometheus_scrapes_the_port_that_compose_and_kubernetes_open() -> None:
