@@ -45,7 +45,9 @@ def decode_json(body: bytes, shape: Shape, max_images: int) -> tuple[Pictures, A
     try:
         document = JsonBody.model_validate_json(body)
     except ValidationError as error:
-        raise _refusal(error.errors()[0], expected) from None
+        problems = error.errors()
+        misspelt = [problem for problem in problems if problem["type"] == "extra_forbidden"]  # says more than "missing"
+        raise _refusal((misspelt or problems)[0], expected) from None
     _check_count(len(document.images), max_images)
     try:
         array = np.array(document.images, np.uint8)

@@ -92,6 +92,9 @@ class Gate:
                     "no such header" if not given else "another value",
                     {"WWW-Authenticate": "Bearer", "Connection": "close"},
                 )
+        kind = exchange.headers.get(b"content-type", b"")
+        if kind.startswith(b"application/vnd.bentoml+pickle"):  # BentoML would refuse it in a shape of its own
+            raise Refusal(415, "a pickle is never read", "Content-Type", "see /docs", kind.decode("latin-1"))
         length = exchange.headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise exchange.too_long(f"{int(length)} bytes")

@@ -127,21 +127,22 @@ class Generations:
         if (ensemble := self.loaded) is not None:
             return ensemble
         with self._lock:
-            mark, loaded, failed = self._mark(), self._loaded, self._failed
-            if loaded is not None and loaded[0] == mark:
-                return loaded[1]
-            if failed is not None and failed[0] == mark and time.monotonic() - failed[1] < RETRY_SECONDS:
-                raise failed[2]
-            try:
-                ensemble = self._load(mark, loaded)
-            except (EnsembleUnavailable, OSError) as problem:
-                error = problem if isinstance(problem, EnsembleUnavailable) else EnsembleUnavailable(str(problem))
-                if failed is None or str(failed[2]) != str(error):
-                    logger.error("not ready: %s", error)
-                self._failed = (mark, time.monotonic(), error)
-                raise error from problem
-            self._failed = None
-            return ensemble
+            while True:
+                mark, loaded, failed = self._mark(), self._loaded, self._failed
+                if loaded is not None and loaded[0] == mark:
+                    return loaded[1]
+                if failed is not None and failed[0] == mark and time.monotonic() - failed[1] < RETRY_SECONDS:
+                    raise failed[2]
+                try:
+                    return self._load(mark, loaded)
+                except (EnsembleUnavailable, OSError) as problem:
+                    if mark != self._mark():  # replaced while it was loaded: the next one may do
+                        continue
+                    error = problem if isinstance(problem, EnsembleUnavailable) else EnsembleUnavailable(str(problem))
+                    if failed is None or str(failed[2]) != str(error):
+                        logger.error("not ready: %s", error)
+                    self._failed = (mark, time.monotonic(), error)
+                    raise error from problem
 
     def _mark(self) -> Mark | None:
         try:
@@ -161,7 +162,7 @@ class Generations:
             ensemble = loaded[1]
         else:
             ensemble = self._open(manifest, digest, loaded[1] if loaded else None)
-        self._loaded = (mark, ensemble)
+        self._loaded, self._failed = (mark, ensemble), None
         return ensemble
 
     def _open(self, manifest: Manifest, digest: str, before: Ensemble | None) -> Ensemble:

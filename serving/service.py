@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from serving.answering import Answering
 from serving.api import ImageFiles, JsonImages, NpyImages, Predictions
+from serving.ensemble import execution_providers
 from serving.gate import Gate
 from serving.metrics import exposition
 from serving.openapi import BODIES, openapi
@@ -24,6 +25,7 @@ from serving.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = load_settings(ROOT)
+execution_providers(SETTINGS.provider)  # one that cannot be had stops the start
 REPORT = ROOT / "reports/report.html"
 
 SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
