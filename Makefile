@@ -7,7 +7,14 @@ UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 READY := .venv/ready-$(EXTRA)
 
-.PHONY: help repro test setup
+PORT ?= 3000
+# BentoML and onnxruntime report to nobody; BentoML's store is here, so that it can be emptied.
+export BENTOML_DO_NOT_TRACK := True
+export ORT_DISABLE_TELEMETRY := 1
+export BENTOML_HOME := $(CURDIR)/.bentoml
+IMAGE := sisa:latest$(if $(filter gpu,$(EXTRA)),-gpu)
+
+.PHONY: help repro serve bento containerize test setup requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -16,9 +23,32 @@ help: ## this list
 repro: setup ## run the pipeline on params.yaml and show the results
 	. .venv/bin/activate && dvc repro && python -m training.evaluation.summary
 
+serve: setup ## answer over HTTP on the models there are: http://localhost:3000 (PORT=…)
+	@test -f models/ensemble.json || echo "nothing is published yet: the service will not be ready before \`make repro\`"
+	. .venv/bin/activate && bentoml serve serving.service:Sisa --port $(PORT)
+
+# Older bentos are deleted: they hold models that know what has been forgotten since.
+bento: setup ## build the service and its models into one folder, .bentoml/bentos/sisa/… (EXTRA=gpu)
+	rm -rf .bentoml && mkdir .bentoml
+	sed 's/requirements-cpu/requirements-$(EXTRA)/' bentofile.yaml > .bentoml/bentofile.yaml
+	. .venv/bin/activate && bentoml build --bentofile .bentoml/bentofile.yaml .
+
+containerize: bento ## make the image sisa:latest of it; without a Docker engine, only write its Containerfile
+	@if docker info > /dev/null 2>&1; then \
+		. .venv/bin/activate && bentoml containerize sisa:latest --image-tag $(IMAGE); \
+	else \
+		bento=.bentoml/bentos/sisa/$$(cat .bentoml/bentos/sisa/latest) && cp $$bento/env/docker/Dockerfile $$bento/Containerfile && \
+		echo "No Docker engine answers here, so there is no image. Elsewhere:" && \
+		echo "  docker build --tag $(IMAGE) --file $$bento/Containerfile $$bento"; \
+	fi
+
 test: setup ## lint, types, tests
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 	. .venv/bin/activate && pytest
+
+requirements: $(UV) ## what the bento installs, from uv.lock
+	for extra in cpu gpu; do $(UV) export --quiet --locked --only-group serving --only-group $$extra \
+		--no-hashes --no-annotate --no-header > serving/requirements-$$extra.txt; done
 
 setup: $(READY) ## only the environment: the lock file's, in .venv
 

@@ -170,7 +170,10 @@ def execution_providers(provider: Provider) -> list[str]:
             f"provider cuda was asked for, but this onnxruntime has only {', '.join(available)}; "
             "install onnxruntime-gpu (EXTRA=gpu) or set provider: cpu"
         )
-    return [CUDA, CPU] if provider != "cpu" and CUDA in available else [CPU]
+    if provider == "cpu" or CUDA not in available:
+        return [CPU]
+    onnxruntime.preload_dlls()  # CUDA's libraries as Python packages, where they are installed as such
+    return [CUDA, CPU]
 
 
 def open_session(

@@ -126,14 +126,21 @@ class Server:
     def __init__(self, folder: Path, environment: dict[str, str] | None = None, **settings: Any) -> None:
         self.folder, self.models = folder, folder / "models"
         self._environment = environment or {}
-        if not (folder / "serving").exists():
-            shutil.copytree(REPOSITORY / "serving", folder / "serving", ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "params.yaml").write_text(yaml.safe_dump({"serve": {"threads": 1, **settings}}))
+        self.prepare(settings)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
+
+    def prepare(self, settings: dict[str, Any]) -> None:
+        if not (self.folder / "serving").exists():
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(REPOSITORY / "serving", self.folder / "serving", ignore=ignore)
+        (self.folder / "params.yaml").write_text(yaml.safe_dump({"serve": {"threads": 1, **settings}}))
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "bentoml", "serve", "serving.service:Sisa"]
 
     def __enter__(self) -> Server:
         self.start()
@@ -143,7 +150,7 @@ class Server:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bentoml", "serve", "serving.service:Sisa", "--port", str(self.port)],
+                [*self.command(), "--port", str(self.port)],
                 cwd=self.folder,
                 env={
                     **os.environ,
