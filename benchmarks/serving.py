@@ -279,7 +279,9 @@ def receive(connection: socket.socket) -> None:
     """Reads one answer; raises RuntimeError when it is no 200."""
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(1 << 16)
+        if not (received := connection.recv(1 << 16)):
+            raise ConnectionError("the server closed the connection")
+        data += received
     head, _, body = data.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200"):
         raise RuntimeError(data.decode())
@@ -320,7 +322,9 @@ def started(command: list[str], models: Path) -> Iterator[Running]:
     try:
         while True:
             try:
-                load(port, request, 1, 1, 0.0)
+                with socket.create_connection(("127.0.0.1", port)) as connection:
+                    connection.sendall(request)
+                    receive(connection)
                 break
             except (OSError, RuntimeError, ValueError):  # not there yet
                 if server.poll() is not None:

@@ -24,9 +24,9 @@ from serving.metrics import (
     DISAGREEMENTS,
     FLOOR,
     GENERATION,
-    IMAGES_PREDICTED,
     PREDICTIONS,
     READY,
+    images_of,
 )
 from serving.refusal import Refusal, short
 from serving.settings import Settings
@@ -249,7 +249,7 @@ def check_form(form: FormData) -> tuple[list[UploadFile], Aggregation | None]:
 def count(scope: Any, ensemble: Ensemble, scores: Scores) -> None:
     """Metrics and the access log's line of one answered request."""
     images = len(scores.votes)
-    IMAGES_PREDICTED.labels(scope["path"]).inc(images)
+    images_of(scope["path"]).inc(images)
     PREDICTIONS.inc(images)
     DISAGREEMENTS.inc(int((scores.votes.max(axis=1) < len(ensemble.sessions)).sum()))
     scope.get("sisa.notes", {}).update(images=images, generation=ensemble.manifest.generation)

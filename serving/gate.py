@@ -14,7 +14,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.metrics import REQUEST_SECONDS, REQUESTS
+from serving.metrics import requests_of
 from serving.refusal import Refusal
 
 logger = logging.getLogger("serving")
@@ -119,8 +119,9 @@ class Gate:
         seconds = time.perf_counter() - exchange.started
         route = exchange.path if exchange.path in self._routes else "other"
         status = str(exchange.status or 499)  # 499: the caller went away first
-        REQUESTS.labels(route, status).inc()
-        REQUEST_SECONDS.labels(route, status).observe(seconds)
+        number, duration = requests_of(route, status)
+        number.inc()
+        duration.observe(seconds)
         if exchange.path in PROBES and exchange.status == 200:
             return
         client = exchange.scope.get("client")

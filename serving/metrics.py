@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -23,6 +24,18 @@ DISAGREEMENTS = Counter("sisa_disagreements", "Predictions on which the shards d
 GENERATION = Gauge("sisa_generation", "Generation that answers; 0 before one does.", multiprocess_mode="livemin")
 FLOOR = Gauge("sisa_generation_floor", "Highest generation ever seen.", multiprocess_mode="livemax")
 READY = Gauge("sisa_ready", "1 when the published generation can answer, else 0.", multiprocess_mode="livemin")
+
+
+# Finding a labelled series costs more than counting in it.
+@cache
+def requests_of(route: str, status: str) -> tuple[Counter, Histogram]:
+    """The series of one route and status; callers keep the number of both small."""
+    return REQUESTS.labels(route, status), REQUEST_SECONDS.labels(route, status)
+
+
+@cache
+def images_of(route: str) -> Counter:
+    return IMAGES_PREDICTED.labels(route)
 
 
 def bury_the_dead(folder: Path) -> None:
