@@ -164,19 +164,30 @@ class Workspace:
         return self.contents("data/shards", "models/plan", "models/checkpoints", "models/exports")
 
 
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Workspace:
+    """The workspace that ``make`` fills, made once for all test processes; copy it, never change it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    complete = folder.with_suffix(".complete")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            complete.touch()
+    return Workspace(folder)
+
+
 @pytest.fixture(scope="session")
 def trained_base(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """One workspace after ``dvc repro``, made once for all test processes; copy it, never change it."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
-    with (folder.parent / "trained.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "dvc.lock").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            workspace = Workspace.create(folder)
-            workspace.repro()
-            workspace.commit()
-    return Workspace(folder)
+    """One workspace after ``dvc repro``; copy it, never change it."""
+
+    def make(folder: Path) -> None:
+        workspace = Workspace.create(folder)
+        workspace.repro()
+        workspace.commit()
+
+    return made_once(tmp_path_factory, "trained", make)
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Workspace
+from conftest import Workspace, made_once
 
 pytestmark = pytest.mark.pipeline
 
 Create = Callable[..., Workspace]
 
-# Slices of several seconds, so that a process can be caught in the middle of one.
-SLOW = {"sisa__shards": [0], "sisa__slices": 3, "training__epochs_per_slice": 6, "training__batch_size": 16}
+# Slices of a second and more, so that a process can be caught in the middle of one.
+SLOW = {"sisa__shards": [0], "sisa__slices": 3, "training__epochs_per_slice": 4, "training__batch_size": 16}
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -> None:
@@ -62,11 +62,11 @@ def output_after_waiting_for(holder: int, start: Callable[[], subprocess.Popen[s
     return out
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    workspace = Workspace.create(tmp_path_factory.mktemp("undisturbed"), **SLOW)
-    workspace.all_stages()
-    return workspace.models()
+    return made_once(
+        tmp_path_factory, "undisturbed", lambda folder: Workspace.create(folder, **SLOW).all_stages()
+    ).models()
 
 
 def test_a_trainer_killed_in_mid_slice(create: Create, undisturbed: dict[str, bytes]) -> None:
