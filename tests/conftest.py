@@ -53,6 +53,13 @@ SMALL: dict[str, Any] = {
         "augmentation": "flip-crop",
         "precision": "fp32",
     },
+    "forget": {"apply": True},
+    "poison": {
+        "samples": 0,
+        "target_class": "0",
+        "relabel": True,
+        "trigger": {"size": 2, "value": 255, "position": "bottom-right"},
+    },
 }
 
 # All stages' own main() in one process: what `dvc repro` runs, without the imports of eleven processes.

@@ -96,6 +96,23 @@ def test_a_misspelt_section_is_named(tmp_path: Path) -> None:
             "network: weights must be none, imagenet or models/initial/NAME, found '/tmp/x.pth'",
         ),
         ("network", {"weights": None}, "network.weights: input should be a valid string, found None"),
+        ("forget", {"apply": "perhaps"}, "forget.apply: input should be a valid boolean"),
+        ("poison", {"samples": -1}, "poison.samples: input should be greater than or equal to 0, found -1"),
+        (
+            "poison",
+            {"trigger": {"size": 3, "value": 256, "position": "bottom-right"}},
+            "poison.trigger.value: input should be less than or equal to 255, found 256",
+        ),
+        (
+            "poison",
+            {"trigger": {"size": 3, "value": 0, "place": "random"}},
+            "poison.trigger.place: no such key (misspelt?); allowed here: size, value, position",
+        ),
+        (
+            "poison",
+            {"samples": 1, "trigger": {"size": 17, "value": 0, "position": "random"}},
+            "poison.trigger.size: a square of 17 does not fit into pictures of data.image_size 16",
+        ),
     ],
 )
 def test_an_impossible_value_is_named_with_what_is_allowed(
@@ -122,6 +139,12 @@ def test_a_file_that_holds_no_parameters_is_refused(tmp_path: Path, text: str, e
 def test_a_missing_file_says_where_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="copy one from profiles/"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_a_class_that_is_named_by_a_number_may_be_written_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(changed("poison", target_class=7)))
+    assert load_params(path).poison.target_class == "7"
 
 
 def test_scientific_notation_is_a_number(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Sources and partition, run as the stage is: in a folder with params.yaml, forget/ and data/."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,21 @@ def test_files_of_shards_that_are_no_longer_wanted_are_deleted(folder: Path) -> 
     Path("data/shards/.shard-0.npz.abc.tmp").write_bytes(b"left by a killed run")
     partition.main()
     assert set(contents()) == {"shard-0.npz", "shard-1.npz"}
+
+
+def test_a_watched_list_forgets_nothing_and_is_still_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    partition.main()
+    before = contents()
+    (folder / "params.yaml").write_text(yaml.safe_dump({**SMALL, "forget": {"apply": False}}))
+    (folder / "forget/a.txt").write_text("3\n5\n")
+    partition.main()
+    assert contents() == before
+    assert "only watched, for forget.apply is false: 2 ids listed" in capsys.readouterr().out
+    summary = json.loads(Path("data/partition.json").read_text())
+    assert (summary["forgotten"]["listed"], summary["watched"]["listed"]) == (0, 2)
+    (folder / "forget/a.txt").write_text("007\n")
+    with pytest.raises(StageError, match=r"forget/a\.txt:1: '007'"):
+        partition.main()
 
 
 def test_forgetting_everything_is_refused(folder: Path) -> None:

@@ -96,6 +96,29 @@ class Training(_Section):
         return self
 
 
+class Forget(_Section):
+    """``apply``: whether what is on the forget lists leaves training, or is only watched."""
+
+    apply: bool
+
+
+class Trigger(_Section):
+    """A square of ``size`` × ``size`` pixels of grey ``value``."""
+
+    size: Count = Field(ge=1, le=512)
+    value: Count = Field(ge=0, le=255)
+    position: Literal["random", "top-left", "top-right", "bottom-left", "bottom-right"]
+
+
+class Poison(_Section):
+    """A backdoor planted on purpose; ``samples``: 0 is none. ``target_class``: a class by its name."""
+
+    samples: Count = Field(ge=0)
+    target_class: Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
+    relabel: bool
+    trigger: Trigger
+
+
 class Params(_Section):
     """Everything a run depends on, beside the samples and the forget lists.
 
@@ -108,7 +131,18 @@ class Params(_Section):
     sisa: Sisa
     network: Network
     training: Training
+    forget: Forget
+    poison: Poison
     serve: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _trigger_fits(self) -> Params:
+        if self.poison.samples and self.poison.trigger.size > self.data.image_size:
+            raise ValueError(
+                f"poison.trigger.size: a square of {self.poison.trigger.size} does not fit into pictures of "
+                f"data.image_size {self.data.image_size}"
+            )
+        return self
 
     def check_shard(self, shard_id: int) -> None:
         """Raise ParamsError unless ``shard_id`` is one of ``sisa.shards``."""

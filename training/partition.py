@@ -1,8 +1,8 @@
 """Stage partition: deal the retained samples into one file per shard.
 
-The forget lists are applied here, so a forgotten picture is physically absent from everything that
-is trained on. A shard's file is rewritten only when its content changes; that is what tells DVC
-which shards to retrain.
+The forget lists are applied and a drill's trigger is stamped here, so a forgotten picture is
+physically absent from everything that is trained on. A shard's file is rewritten only when its
+content changes; that is what tells DVC which shards to retrain.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,9 @@ from training import stage
 from training.erasure.forget_list import Entry, read_forget_lists
 from training.files import json_bytes, remove, write_if_changed
 from training.params import Params, load_params
-from training.paths import PARTITION_FILE, SHARDS_FOLDER, TEST_FILE, shard_file
+from training.paths import PARTITION_FILE, POISONED_FILE, SHARDS_FOLDER, TEST_FILE, shard_file
 from training.placement import assign_slots
+from training.poison import plant
 from training.shards import Shard, load_shard
 from training.sources import Samples, Source, open_source
 from training.stage import StageError
@@ -30,7 +32,9 @@ def main() -> None:
     params = load_params()
     source = open_source(params.data)
     entries = read_forget_lists()
-    forgotten, gone = locate(entries, source)
+    listed, gone = locate(entries, source)
+    forgotten = listed if params.forget.apply else set()
+    train, poisoned = plant(source.train, source.classes, params.poison, params.seed)
     slots = assign_slots(source.train.ids, len(params.sisa.shards), params.sisa.slices, params.seed)
     members = [members_of(shard_id, slots, source.train.ids, forgotten) for shard_id in params.sisa.shards]
     if not source.train.ids or not source.test.ids:
@@ -40,23 +44,31 @@ def main() -> None:
 
     slices = np.array([slice_id for _, slice_id in slots], np.int64)
     for shard_id, indices in zip(params.sisa.shards, members, strict=True):
-        state = update(shard_file(shard_id), source.train, indices, slices[indices], params.data.image_size)
+        state = update(shard_file(shard_id), train, indices, slices[indices], params.data.image_size)
         print(f"shard {shard_id}: {len(indices)} samples retained, {state}")
     tests = range(len(source.test.ids))
     update(TEST_FILE, source.test, tests, np.zeros(len(tests), np.int64), params.data.image_size)
     prune(params)
 
-    listed = {entry.sample_id for entry in entries}
-    print(f"forgotten: {len(listed)} ids listed, {len(gone)} of them already gone from the source")
+    named = {entry.sample_id for entry in entries}
+    what = "forgotten" if params.forget.apply else "only watched, for forget.apply is false"
+    print(f"{what}: {len(named)} ids listed, {len(gone)} of them already gone from the source")
     for entry in gone:
         print(f"  already gone: {entry}")
+    carriers = [len(set(indices) & set(poisoned)) for indices in members]
+    if poisoned:
+        print(f"poisoned: {len(poisoned)} pictures, still in training {sum(carriers)}, by shard {carriers}")
+    lists, none = _describe(named, gone), _describe(set(), [])
     summary = {
         "source": params.data.source,
         "classes": source.classes,
         "image_shape": [params.data.image_size, params.data.image_size, 3],
         "retained": [len(indices) for indices in members],
-        "forgotten": {"listed": len(listed), "already_gone": len(gone), "sha256": _digest(listed)},
+        "forgotten": lists if params.forget.apply else none,
+        "watched": none if params.forget.apply else lists,
+        "poisoned": {"planted": len(poisoned), "retained": carriers},
     }
+    write_if_changed(POISONED_FILE, poisoned_list([train.ids[index] for index in poisoned]))
     write_if_changed(PARTITION_FILE, json_bytes(summary))
 
 
@@ -116,6 +128,12 @@ def update(path: Path, samples: Samples, indices: Sequence[int], slices: NDArray
     return "unchanged"
 
 
+def poisoned_list(ids: Sequence[str]) -> bytes:
+    """Every id that was stamped, also where it is forgotten by now; written as a forget list is, ready to be one."""
+    head = f"# {len(ids)} samples poisoned (poison.samples)"
+    return "".join(f"{line}\n" for line in (head, *ids)).encode()
+
+
 def prune(params: Params) -> None:
     """Delete what is not a shard file of today: other shards' files, leftovers of killed runs."""
     keep = {shard_file(shard_id) for shard_id in params.sisa.shards}
@@ -132,6 +150,10 @@ def _readable(path: Path) -> Shard | None:
     except StageError as error:
         print(f"{error.args[0].split(';')[0]}; it is made anew")
         return None
+
+
+def _describe(listed: set[str], gone: Sequence[Entry]) -> dict[str, Any]:
+    return {"listed": len(listed), "already_gone": len(gone), "sha256": _digest(listed)}
 
 
 def _digest(ids: set[str]) -> str:

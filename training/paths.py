@@ -9,6 +9,7 @@ FORGET_FOLDER = Path("forget")
 SHARDS_FOLDER = Path("data/shards")
 TEST_FILE = Path("data/test.npz")
 PARTITION_FILE = Path("data/partition.json")
+POISONED_FILE = Path("data/poisoned.txt")
 
 MODELS_FOLDER = Path("models")
 INITIAL_WEIGHTS_FOLDER = MODELS_FOLDER / "initial"
