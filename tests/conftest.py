@@ -20,7 +20,17 @@ settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
 REPOSITORY = Path(__file__).parents[1]
-CODE = ("training", "serving", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "profiles")
+CODE = (
+    "training",
+    "serving",
+    "dvc.yaml",
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvc/plots",
+    ".dvcignore",
+    ".gitignore",
+    "profiles",
+)
 
 # One training process a core; torch on two threads would only fight for them.
 ENVIRONMENT = {
@@ -65,7 +75,7 @@ SMALL: dict[str, Any] = {
 # All stages' own main() in one process: what `dvc repro` runs, without the imports of eleven processes.
 ALL_STAGES = """
 from training import assemble, export, partition, schedule, stage, train
-from training.evaluation import evaluate
+from training.evaluation import backdoor, evaluate, membership, report
 from training.params import load_params
 def main() -> None:
     partition.main()
@@ -75,6 +85,9 @@ def main() -> None:
         export.main(shard)
     assemble.main()
     evaluate.main()
+    membership.main()
+    backdoor.main()
+    report.main()
 stage.run(main)
 """
 
@@ -99,6 +112,8 @@ class Workspace:
         (folder / "data/raw/.gitkeep").touch()
         (folder / "models/initial").mkdir(parents=True)
         (folder / "models/initial/.gitkeep").touch()
+        (folder / "reports/drills").mkdir(parents=True)
+        (folder / "reports/drills/.gitkeep").touch()
         (folder / "forget").mkdir()
         (folder / "forget/requests.txt").write_text("# nothing yet\n")
         workspace = cls(folder)

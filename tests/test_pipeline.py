@@ -18,6 +18,8 @@ pytestmark = pytest.mark.pipeline
 
 Create = Callable[..., Workspace]
 
+JUDGED = ["evaluate", "membership", "backdoor", "report"]  # what runs whenever there is another ensemble
+
 
 def shard_of(workspace: Workspace, shard_id: int) -> Shard:
     return load_shard(workspace.folder / f"data/shards/shard-{shard_id}.npz")
@@ -60,7 +62,7 @@ def test_forgetting_a_sample_retrains_its_shard_from_its_slice_and_nothing_else(
     stages = trained.repro()
 
     after = trained.models()
-    assert stages == ["partition", "schedule", "train@1", "export@1", "assemble", "evaluate"]
+    assert stages == ["partition", "schedule", "train@1", "export@1", "assemble", *JUDGED]
     assert retrained(trained) == {1: [1, 2]}
     chain = {"data/shards/shard-1.npz", "models/plan/shard-1.json", "models/exports/shard-1.onnx"}
     differing = changed(before, after)
@@ -136,7 +138,7 @@ def test_removing_a_file_retrains_exactly_what_listing_it_would(create: Create, 
     assert victim.startswith(("dark/", "light/"))
 
     listed.forget(victim)
-    expected = ["partition", "schedule", "train@1", "export@1", "assemble", "evaluate"]
+    expected = ["partition", "schedule", "train@1", "export@1", "assemble", *JUDGED]
     assert listed.repro() == expected
     assert retrained(listed) == {1: [1]}
 
@@ -195,7 +197,7 @@ def test_what_shapes_weights_retrains_everything(trained: Workspace, change: str
 
 def test_what_shapes_no_weights_retrains_nothing(trained: Workspace) -> None:
     trained.change(sisa__aggregation="vote", device="auto")
-    assert trained.repro() == ["assemble", "evaluate"]
+    assert trained.repro() == ["assemble", *JUDGED]
 
 
 def test_fewer_or_more_shards_leave_nothing_stale(create: Create) -> None:
@@ -218,7 +220,7 @@ def test_fewer_or_more_shards_leave_nothing_stale(create: Create) -> None:
 
 def test_dvc_follows_when_shards_are_taken_away(trained: Workspace) -> None:
     trained.change(sisa__shards=[0])
-    assert trained.repro() == ["partition", "schedule", "train@0", "export@0", "assemble", "evaluate"]
+    assert trained.repro() == ["partition", "schedule", "train@0", "export@0", "assemble", *JUDGED]
     assert [path.name for path in (trained.folder / "models/exports").iterdir()] == ["shard-0.onnx"]
     assert len(list((trained.folder / "models/onnx").iterdir())) == 1
     assert "up to date" in trained.run("dvc", "status").stdout
@@ -237,7 +239,7 @@ def test_a_clone_that_pulls_has_nothing_to_do_and_forgets_from_mid_chain(trained
     assert clone.models() == trained.models()
 
     clone.forget(victim_of(clone, 2, 2))
-    assert clone.repro() == ["partition", "schedule", "train@2", "export@2", "assemble", "evaluate"]
+    assert clone.repro() == ["partition", "schedule", "train@2", "export@2", "assemble", *JUDGED]
     assert retrained(clone) == {2: [2]}
 
 

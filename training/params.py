@@ -162,6 +162,11 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         raise ParamsError(f"{path} does not exist; copy one from profiles/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    return check_params(document, path)
+
+
+def check_params(document: object, path: Path | str) -> Params:
+    """Validate what ``path`` holds; raises as ``load_params`` does."""
     if not isinstance(document, dict):
         raise ParamsError(f"{path} must hold sections of keys, found {type(document).__name__}")
     try:
@@ -170,7 +175,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         raise ParamsError(_explain(path, error)) from None
 
 
-def _explain(path: Path, error: ValidationError) -> str:
+def _explain(path: Path | str, error: ValidationError) -> str:
     lines = [f"{path}: {error.error_count()} thing(s) to mend"]
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])

@@ -27,6 +27,19 @@ COST_REPORTS = REPORTS_FOLDER / "cost"
 METRICS_REPORT = REPORTS_FOLDER / "metrics.json"
 SHARDS_REPORT = REPORTS_FOLDER / "shards.csv"
 CONFUSION_REPORT = REPORTS_FOLDER / "confusion.csv"
+RELIABILITY_REPORT = REPORTS_FOLDER / "reliability.csv"
+SHARD_COUNT_REPORT = REPORTS_FOLDER / "shard_count.csv"
+CERTIFIED_REPORT = REPORTS_FOLDER / "certified.csv"
+AGREEMENT_REPORT = REPORTS_FOLDER / "agreement.csv"
+MEMBERSHIP_REPORT = REPORTS_FOLDER / "membership.json"
+ROC_REPORT = REPORTS_FOLDER / "roc.csv"
+BACKDOOR_REPORT = REPORTS_FOLDER / "backdoor.json"
+HISTORY_REPORT = REPORTS_FOLDER / "history.json"
+HTML_REPORT = REPORTS_FOLDER / "report.html"
+MARKDOWN_REPORT = REPORTS_FOLDER / "report.md"
+DRILL_REPORTS = REPORTS_FOLDER / "drills"
+
+DRILLS_FOLDER = Path(".drills")
 
 
 def shard_file(shard_id: int) -> Path:

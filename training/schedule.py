@@ -78,6 +78,7 @@ def summarise(plans: Iterable[ShardPlan]) -> dict[str, Any]:
             {
                 "shard": plan.shard,
                 "samples": sum(plan.samples),
+                "slices": len(plan.keys),
                 "retrain_slices": stale,
                 "sample_epochs": plan.sample_epochs(stale),
                 "full_sample_epochs": plan.sample_epochs(range(len(plan.keys))),

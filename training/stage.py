@@ -15,8 +15,13 @@ class StageError(Exception):
 
 def run(main: Callable[..., None]) -> None:
     """Run a stage's ``main`` as a command; a StageError or a full disk ends it with status 1."""
+    guard(lambda: typer.run(main))
+
+
+def guard(command: Callable[[], object]) -> None:
+    """Call ``command``; what a person can mend ends the process with a message in place of a traceback."""
     try:
-        typer.run(main)
+        command()
     except StageError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from serving.ensemble import (
-    Ensemble,
-    EnsembleUnavailable,
-    choose,
-    count_votes,
-    load_ensemble,
-    mean_probabilities,
-)
+from serving.ensemble import choose, count_votes, mean_probabilities
 from training import stage
 from training.evaluation.metrics import (
-    Uncomputable,
     auroc,
+    computable,
     cross_entropy,
     expected_calibration_error,
+    reliability,
     weighted_scores,
 )
+from training.evaluation.predictions import AGGREGATIONS, load_served, predict
+from training.evaluation.voting import accuracy_by_shard_count, agreement, certified_accuracy
 from training.files import csv_bytes, json_bytes, write_atomic
-from training.paths import CONFUSION_REPORT, METRICS_REPORT, MODELS_FOLDER, SHARDS_REPORT, TEST_FILE
+from training.params import load_params
+from training.paths import (
+    AGREEMENT_REPORT,
+    CERTIFIED_REPORT,
+    CONFUSION_REPORT,
+    METRICS_REPORT,
+    RELIABILITY_REPORT,
+    SHARD_COUNT_REPORT,
+    SHARDS_REPORT,
+    TEST_FILE,
+)
 from training.shards import load_shard
-from training.stage import StageError
-
-BATCH = 250  # pictures at a time
 
 
 def main() -> None:
     test = load_shard(TEST_FILE)
-    try:
-        ensemble = load_ensemble(MODELS_FOLDER, threads=os.cpu_count() or 1)
-    except EnsembleUnavailable as error:
-        raise StageError(str(error)) from error
+    ensemble = load_served()
     by_shard = predict(ensemble, test.images)
     mean, votes = mean_probabilities(by_shard), count_votes(by_shard)
 
@@ -58,14 +56,29 @@ def main() -> None:
     names = np.array(ensemble.manifest.classes)
     confusion = zip(names[test.labels], names[labels["mean"]], names[labels["vote"]], strict=True)
     write_atomic(CONFUSION_REPORT, csv_bytes(("actual", "mean", "vote"), confusion))
+    write_plots(test.labels, by_shard, load_params().seed)
     for aggregation in labels:
         print(f"{aggregation}: accuracy {report[aggregation]['accuracy']:.4f}")
 
 
-def predict(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, H, W, 3) uint8 to (S, N, C) probabilities of every shard."""
-    starts = tqdm(range(0, len(images), BATCH), desc="predict", unit="batch", leave=False, disable=None)
-    return np.concatenate([ensemble.shard_probabilities(images[start : start + BATCH]) for start in starts], axis=1)
+def write_plots(actual: NDArray[np.int64], by_shard: NDArray[np.float32], seed: int) -> None:
+    """The tables behind the plots; ``by_shard``: (S, N, C)."""
+    mean, votes = mean_probabilities(by_shard), count_votes(by_shard)
+    rows: list[tuple[object, ...]] = []
+    scores: dict[str, NDArray[Any]] = {"mean": mean, "vote": votes}
+    for aggregation in AGGREGATIONS:
+        predicted = choose(mean, votes, aggregation)
+        confidence = shares(scores[aggregation])[np.arange(len(predicted)), predicted]
+        rows += [(aggregation, *row) for row in reliability(actual, predicted, confidence)]
+    write_atomic(RELIABILITY_REPORT, csv_bytes(("aggregation", "confidence", "accuracy", "samples"), rows))
+    counts = [accuracy_by_shard_count(by_shard, actual, aggregation, seed) for aggregation in AGGREGATIONS]
+    rows = [(*by_mean, *by_vote[1:]) for by_mean, by_vote in zip(*counts, strict=True)]
+    columns = ("mean", "mean_lowest", "mean_highest", "vote", "vote_lowest", "vote_highest")
+    write_atomic(SHARD_COUNT_REPORT, csv_bytes(("shards", *columns), rows))
+    voted = choose(mean, votes, "vote")
+    certified = certified_accuracy(actual, voted, votes)
+    write_atomic(CERTIFIED_REPORT, csv_bytes(("poisoned_shards", "accuracy"), certified))
+    write_atomic(AGREEMENT_REPORT, csv_bytes(("votes", "samples", "accuracy"), agreement(actual, voted, votes)))
 
 
 def judge(actual: NDArray[np.int64], predicted: NDArray[np.int64], scores: NDArray[Any]) -> dict[str, Any]:
@@ -73,22 +86,20 @@ def judge(actual: NDArray[np.int64], predicted: NDArray[np.int64], scores: NDArr
 
     What cannot be computed is left out and its reason given under ``absent``.
     """
-    # Votes become shares; float32 rows add up to 1 only nearly.
-    scores = scores / scores.sum(axis=1, keepdims=True, dtype=np.float64)
+    scores = shares(scores)
     confidence = scores[np.arange(len(predicted)), predicted]
     numbers: dict[str, Callable[[], float]] = {
         "auroc": lambda: auroc(actual, scores),
         "log_loss": lambda: cross_entropy(actual, scores),
         "expected_calibration_error": lambda: expected_calibration_error(actual, predicted, confidence),
     }
-    report: dict[str, Any] = {**weighted_scores(actual, predicted)}
-    absent = {}
-    for name, compute in numbers.items():
-        try:
-            report[name] = compute()
-        except Uncomputable as error:
-            absent[name] = str(error)
-    return {**report, "absent": absent} if absent else report
+    return {**weighted_scores(actual, predicted), **computable(numbers)}
+
+
+def shares(scores: NDArray[Any]) -> NDArray[np.float64]:
+    """Rows that add up to 1: votes become shares, and float32 probabilities add up to 1 only nearly."""
+    rows: NDArray[np.float64] = scores / scores.sum(axis=1, keepdims=True, dtype=np.float64)
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,164 +1,206 @@
-"""Membership inference: can one tell from a model's answers that it was trained on a sample?
+"""Stage membership: whether the models' answers tell what they were trained on.
 
-Functions from arrays to numbers. Letters: S shards, N samples, C classes. A *score* is higher the
-more a sample looks like one trained on; *members* are scores of samples that an attacker wants to
-recognise, *others* those of samples that were never trained on. A number that the arrays do not
-support raises Uncomputable with the reason.
+Two sets are attacked, each against the test set, which was never trained on: the samples that the
+forget lists name (before they are forgotten they should be told, afterwards not) and the retained
+ones (how much the models give away at all).
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-from training.evaluation.intervals import wilson_interval
-from training.evaluation.metrics import Floats, Ints, Uncomputable
+from serving.ensemble import choose, count_votes, mean_probabilities
+from training import stage
+from training.erasure.forget_list import read_forget_lists
+from training.evaluation.attacks import (
+    auc,
+    auc_interval,
+    cross_entropies,
+    likelihood_ratio,
+    reference_attack,
+    roc,
+    scaled_confidences,
+    tpr_at_fpr,
+)
+from training.evaluation.intervals import share_of
+from training.evaluation.metrics import Floats, Ints, Uncomputable, computable
+from training.evaluation.predictions import load_served, predict
+from training.files import csv_bytes, json_bytes, read_json, write_atomic
+from training.params import Params, load_params
+from training.partition import locate
+from training.paths import MEMBERSHIP_REPORT, PARTITION_FILE, ROC_REPORT, TEST_FILE, shard_file
+from training.placement import assign_slots
+from training.poison import plant
+from training.shards import load_shard
+from training.sources import open_source
 
-FOLDS = 5
-TINY = float(np.finfo(np.float32).tiny)  # the models answer in float32: nothing smaller can be told from 0
+LARGEST_SET = 10_000  # training samples that are attacked; the others would add minutes, not certainty
+RATES = (0.01, 0.001)  # false positive rates at which attacks are compared
 
 
-def cross_entropies(probabilities: NDArray[np.float32], labels: Ints) -> Floats:
-    """-ln p(label) in nats, in [0, 87.3]: of probabilities as they are, no second softmax.
+@dataclass(frozen=True)
+class Judged:
+    """Some samples and what the models answer for them.
 
-    ``probabilities``: (..., N, C), ``labels``: (N,); returns (..., N).
+    ``labels``: (N,). ``shards``: (N,) the shard that holds each, or would hold it. ``by_shard``:
+    (S, N, C) probabilities, in the order of ``served``, the ids of the shards that have a model.
     """
-    hit = probabilities[..., np.arange(len(labels)), labels].astype(np.float64)
-    loss: Floats = -np.log(np.clip(hit, TINY, 1))
-    return loss
+
+    labels: Ints
+    shards: Ints
+    by_shard: NDArray[np.float32]
+    served: tuple[int, ...]
+
+    def scores(self) -> dict[str, Callable[[], Floats]]:
+        """The score of every sample by each attack; of a shard that abstains there is no own score."""
+        mean = mean_probabilities(self.by_shard)
+        inside = np.isin(self.shards, self.served)
+        row = np.array([self.served.index(shard) for shard in self.shards[inside]], np.int64)
+        confidences = scaled_confidences(self.by_shard[:, inside], self.labels[inside])
+        return {
+            "ensemble_loss": lambda: -cross_entropies(mean, self.labels),
+            "ensemble_confidence": lambda: scaled_confidences(mean, self.labels),
+            "own_shard_confidence": lambda: confidences[row, np.arange(len(row))],
+            "likelihood_ratio": lambda: likelihood_ratio(confidences, row),
+        }
 
 
-def scaled_confidences(probabilities: NDArray[np.float32], labels: Ints) -> Floats:
-    """Logit-scaled confidence ln p(label) - ln Σ p(other classes), nearly normal over models.
+def main() -> None:
+    params = load_params()
+    ensemble = load_served()
+    served = ensemble.manifest.shard_ids
 
-    Carlini et al., "Membership inference attacks from first principles", IEEE S&P 2022, section VI-A:
-    the sum over the other classes keeps apart what 1 - p(label) would round to 0. Shapes as above.
-    """
-    hit = np.eye(probabilities.shape[-1], dtype=bool)[labels]
-    right = np.where(hit, probabilities, 0).sum(axis=-1, dtype=np.float64)
-    wrong = np.where(hit, 0, probabilities).sum(axis=-1, dtype=np.float64)
-    scaled: Floats = np.log(np.clip(right, TINY, None)) - np.log(np.clip(wrong, TINY, None))
-    return scaled
+    def judge(images: NDArray[np.uint8], labels: Ints, shards: Ints) -> Judged:
+        return Judged(labels, shards, predict(ensemble, images), served)
 
+    test = load_shard(TEST_FILE)
+    # No shard holds a test sample: any of them, by hash of its id, stands for the one that would.
+    unseen = judge(test.images, test.labels, slots_of([f"test {name}" for name in test.ids], params))
+    listed = listed_samples(params)
+    sets = {"training": judge(*retained_samples(params))}
+    if len(listed[1]):
+        sets["forget"] = judge(*listed)
 
-def reference_attack(members: Floats, others: Floats, seed: int, draws: int = 10, limit: int = 500) -> dict[str, Any]:
-    """Accuracy of a logistic regression that tells members from others by one number, cross-validated.
-
-    The attack of the NeurIPS 2023 machine unlearning challenge's starting kit, made steady: balanced
-    sets of up to ``limit`` a side, 5 stratified folds, ``draws`` times with other samples and folds.
-    0.5 is guessing. ``members``, ``others``: (N,) losses, or any score. Returns the accuracies' mean
-    and standard deviation (``spread``).
-    """
-    side = min(len(members), len(others), limit)
-    if side < FOLDS:
-        raise Uncomputable(f"{FOLDS} folds need {FOLDS} samples a side, there are {len(members)} and {len(others)}")
-    random = np.random.default_rng(seed)
-    target = np.repeat([1, 0], side)
-    accuracies = []
-    for _ in range(draws):
-        drawn = [random.choice(scores, side, replace=False) for scores in (members, others)]
-        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=int(random.integers(2**31)))
-        score = np.concatenate(drawn)[:, None]
-        accuracies.append(cross_val_score(LogisticRegression(), score, target, cv=folds, scoring="accuracy").mean())
-    return {
-        "accuracy": float(np.mean(accuracies)),
-        "spread": float(np.std(accuracies, ddof=1)),
-        "draws": draws,
-        "samples_a_side": side,
+    partition = read_json(PARTITION_FILE)
+    lists = partition["forgotten" if params.forget.apply else "watched"]
+    report: dict[str, Any] = {
+        "list": {"applied": params.forget.apply, **lists, "pictures": len(listed[1])},
+        "unseen": len(unseen.labels),
     }
+    rows: list[tuple[object, ...]] = []
+    for name in ("forget", "training"):
+        if name in sets:
+            report[name] = attack(sets[name], unseen, params.seed)
+            rows += roc_rows(name, sets[name], unseen)
+        else:
+            report[name] = {"absent": "the forget lists name no sample whose picture is still in the source"}
+    write_atomic(MEMBERSHIP_REPORT, json_bytes(report))
+    write_atomic(ROC_REPORT, csv_bytes(("attack", "fpr", "tpr"), rows))
+    for name in sets:
+        print(f"{name} against unseen: AUC {report[name]['ensemble_loss']['auc']:.3f} by the ensemble's loss")
 
 
-def auc(members: Floats, others: Floats) -> float:
-    """Chance that a member's score is above another's, ties counting half: the area under the ROC curve."""
-    return _auc(*_counts(members, others))
+def listed_samples(params: Params) -> tuple[NDArray[np.uint8], Ints, Ints]:
+    """Pictures, labels and shards of what the forget lists name, as they are or were trained on.
 
-
-def auc_interval(members: Floats, others: Floats, seed: int, resamples: int = 1000) -> tuple[float, float]:
-    """95% bootstrap interval of ``auc``: members and others drawn anew, each with replacement."""
-    member_counts, other_counts = _counts(members, others)
-    random = np.random.default_rng(seed)
-    areas = [
-        _auc(
-            random.multinomial(len(members), member_counts / len(members)),
-            random.multinomial(len(others), other_counts / len(others)),
-        )
-        for _ in range(resamples)
-    ]
-    low, high = np.quantile(areas, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _counts(members: Floats, others: Floats) -> tuple[Ints, Ints]:
-    """How many members and how many others have each score, by rising score."""
-    if not len(members) or not len(others):
-        raise Uncomputable(f"an attack needs samples on both sides, there are {len(members)} and {len(others)}")
-    values, place = np.unique(np.concatenate([members, others]), return_inverse=True)
-    parts = place[: len(members)], place[len(members) :]
-    counted = [np.bincount(part, minlength=len(values)).astype(np.int64) for part in parts]
-    return counted[0], counted[1]
-
-
-def _auc(member_counts: Ints, other_counts: Ints) -> float:
-    below = np.cumsum(other_counts) - other_counts / 2  # others below each score, ties half
-    return float(member_counts @ below / (member_counts.sum() * other_counts.sum()))
-
-
-def roc(members: Floats, others: Floats, rates: Floats) -> Floats:
-    """Share of members above a threshold that at most the share ``rates`` of the others is above."""
-    falling = np.append(np.sort(others)[::-1], -np.inf)
-    allowed = np.floor(np.asarray(rates) * len(others) + 1e-9).astype(int)  # 0.29 · 100 is 28.999…
-    above = np.searchsorted(np.sort(members), falling[allowed], side="right")
-    shares: Floats = 1 - above / len(members)
-    return shares
-
-
-def tpr_at_fpr(members: Floats, others: Floats, fpr: float) -> dict[str, Any]:
-    """Share of members recognised while at most ``fpr`` of the others is mistaken for one, with its interval.
-
-    The interval is Wilson's over the members, at the threshold found. Raises Uncomputable when
-    fewer than ten others may be mistaken: the threshold would hang on a handful of samples.
+    From the source: nothing of them is kept in ``data/shards`` once they are forgotten.
     """
-    needed = round(10 / fpr)
-    if len(others) < needed or not len(members):
-        raise Uncomputable(
-            f"needs {needed:,} samples never trained on, so that ten may be mistaken, and a member; "
-            f"there are {len(others):,} and {len(members):,}"
-        )
-    share = float(roc(members, others, np.array([fpr]))[0])
-    return {"share": share, "interval": wilson_interval(round(share * len(members)), len(members))}
+    source = open_source(params.data)
+    samples, _ = plant(source.train, source.classes, params.poison, params.seed)
+    found, _ = locate(read_forget_lists(), source)
+    chosen = sorted(found)
+    pictures = [samples.decode(index) for index in chosen]
+    size = params.data.image_size
+    images = np.array(pictures, np.uint8).reshape(-1, size, size, 3)
+    return images, samples.labels[chosen], slots_of([samples.ids[index] for index in chosen], params)
 
 
-def likelihood_ratio(confidences: Floats, held_by: Ints) -> Floats:
-    """How far above chance the holding shard's confidence is, in standard deviations, sample by sample.
+def retained_samples(params: Params) -> tuple[NDArray[np.uint8], Ints, Ints]:
+    """Pictures, labels and shards of what is trained on; of more than ``LARGEST_SET`` those of lowest hash."""
+    parts = [load_shard(shard_file(shard_id)) for shard_id in params.sisa.shards]
+    ids = np.concatenate([part.ids for part in parts])
+    by_hash = sorted(range(len(ids)), key=lambda index: hashlib.sha256(f"attacked {ids[index]}".encode()).digest())
+    chosen = sorted(by_hash[:LARGEST_SET])
+    images, labels = (np.concatenate([getattr(part, name) for part in parts])[chosen] for name in ("images", "labels"))
+    shards = np.repeat(params.sisa.shards, [len(part.ids) for part in parts])[chosen]
+    return images, labels, shards
 
-    The offline attack of LiRA (Carlini et al., 2022, section VI-C) with what SISA has at hand:
-    for a sample of shard k, the S-1 other shards are models that were trained alike and never held
-    it, its *out* models. Their mean says how easy the sample is. ``confidences``: (S, N)
-    logit-scaled, ``held_by``: (N,) row of the shard that holds the sample, or would hold it.
-    Under "never seen", the score is nearly standard normal.
 
-    Limits: S-1 models are few, so all samples share one variance (their section VI-C, few shadow
-    models); there are no *in* models, so the test is one-sided; it needs every shard's own answer,
-    which is more than the ensemble's mean gives away. Raises Uncomputable below three shards.
-    """
-    shards, samples = confidences.shape
-    if shards < 3:
-        raise Uncomputable(
-            f"needs the spread of at least two shards that never held a sample; there are {shards} in all"
-        )
-    if not samples:
-        raise Uncomputable("there is no sample")
-    out = np.ones((shards, samples), bool)
-    out[held_by, np.arange(samples)] = False
-    outside = confidences.T[out.T].reshape(samples, shards - 1)
-    variance = outside.var(axis=1, ddof=1).mean()
-    if variance == 0:
-        raise Uncomputable("the shards that never held a sample agree to the last bit: their spread is 0")
-    held = confidences[held_by, np.arange(samples)]
-    # 1 + 1/(S-1): one more model of the kind, against a mean that is itself an estimate.
-    ratio: Floats = (held - outside.mean(axis=1)) / np.sqrt(variance * (1 + 1 / (shards - 1)))
-    return ratio
+def slots_of(ids: Sequence[str], params: Params) -> Ints:
+    """(N,) the shard that each id is placed in."""
+    slots = assign_slots(ids, len(params.sisa.shards), params.sisa.slices, params.seed)
+    return np.array([shard_id for shard_id, _ in slots], np.int64)
+
+
+def attack(members: Judged, unseen: Judged, seed: int) -> dict[str, Any]:
+    """Every attack on one set of samples, all against the same unseen ones."""
+    mean, votes = mean_probabilities(members.by_shard), count_votes(members.by_shard)
+    report: dict[str, Any] = {
+        "samples": len(members.labels),
+        "accuracy": {
+            "mean": share_of(choose(mean, votes, "mean") == members.labels),
+            "vote": share_of(choose(mean, votes, "vote") == members.labels),
+        },
+    }
+    theirs = unseen.scores()
+    losses = members.scores()["ensemble_loss"](), theirs["ensemble_loss"]()
+    report |= computable({"reference": lambda: reference_attack(*losses, seed)})
+    for name, score in members.scores().items():
+        try:
+            report[name] = judge_scores(score(), theirs[name](), seed)
+        except Uncomputable as error:
+            report[name] = {"absent": str(error)}
+    report["shards"] = [by_one_shard(members, unseen, shard_id, seed) for shard_id in members.served]
+    return report
+
+
+def by_one_shard(members: Judged, unseen: Judged, shard_id: int, seed: int) -> dict[str, Any]:
+    """A shard's own loss, on the samples that are or would be its own, against all unseen ones."""
+    row, mine = members.served.index(shard_id), members.shards == shard_id
+    ours = -cross_entropies(members.by_shard[row, mine], members.labels[mine])
+    theirs = -cross_entropies(unseen.by_shard[row], unseen.labels)
+    numbers = {
+        "auc": lambda: auc(ours, theirs),
+        "interval": lambda: auc_interval(ours, theirs, seed),
+        "reference": lambda: reference_attack(ours, theirs, seed),
+    }
+    return {"shard": shard_id, "samples": int(mine.sum()), **computable(numbers)}
+
+
+def judge_scores(members: Floats, others: Floats, seed: int) -> dict[str, Any]:
+    """What one score tells: area with interval, and what is recognised at low false positive rates."""
+    numbers: dict[str, Callable[[], Any]] = {
+        "auc": lambda: auc(members, others),
+        "interval": lambda: auc_interval(members, others, seed),
+        **{f"tpr_at_fpr_{rate:g}": partial(tpr_at_fpr, members, others, rate) for rate in RATES},
+    }
+    return computable(numbers)
+
+
+def roc_rows(name: str, members: Judged, unseen: Judged) -> list[tuple[object, ...]]:
+    """Points of the curves, evenly spread on a log axis."""
+    rows: list[tuple[object, ...]] = []
+    theirs = unseen.scores()
+    rates = np.unique(np.floor(np.geomspace(1, len(unseen.labels), 60))) / len(unseen.labels)
+    for attack_name, score in members.scores().items():
+        if attack_name == "ensemble_confidence":
+            continue  # ranks samples as the loss does, but for ties by rounding
+        try:
+            ours, others = score(), theirs[attack_name]()
+            curve = roc(ours, others, rates)
+        except Uncomputable:
+            continue  # the reason is in the report
+        label = f"{name}: {attack_name.replace('_', ' ')}"
+        rows += [(label, f"{x:.6f}", f"{y:.6f}") for x, y in zip(rates, curve, strict=True)]
+    return rows
+
+
+if __name__ == "__main__":
+    stage.run(main)

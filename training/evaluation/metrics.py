@@ -5,6 +5,9 @@ Letters: N samples, C classes. A metric that cannot be computed raises Uncomputa
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, roc_auc_score
@@ -15,6 +18,17 @@ Floats = NDArray[np.float64]
 
 class Uncomputable(ValueError):
     """The metric is not defined on these arrays; the message says why."""
+
+
+def computable(numbers: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """The numbers that can be computed; of the others the reasons, under ``absent``."""
+    report, absent = {}, {}
+    for name, compute in numbers.items():
+        try:
+            report[name] = compute()
+        except Uncomputable as error:
+            absent[name] = str(error)
+    return {**report, "absent": absent} if absent else report
 
 
 def weighted_scores(actual: Ints, predicted: Ints) -> dict[str, float]:
@@ -58,6 +72,17 @@ def expected_calibration_error(actual: Ints, predicted: Ints, confidence: Floats
     Σ_b n_b/N · |accuracy_b − confidence_b|, bins (0, 1/bins], …, as in Guo et al., "On Calibration
     of Modern Neural Networks", ICML 2017, section 2. ``confidence``: (N,), of the predicted class.
     """
-    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(which, (actual == predicted) - confidence, minlength=bins)
+    gap = np.bincount(_bin(confidence, bins), (actual == predicted) - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(actual))
+
+
+def reliability(actual: Ints, predicted: Ints, confidence: Floats, bins: int = 15) -> list[tuple[float, float, int]]:
+    """The bins of the calibration error that hold samples: mean confidence, accuracy, samples."""
+    which = _bin(confidence, bins)
+    members = [which == number for number in np.unique(which)]
+    right = actual == predicted
+    return [(float(confidence[m].mean()), float(right[m].mean()), int(m.sum())) for m in members]
+
+
+def _bin(confidence: Floats, bins: int) -> Ints:
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)

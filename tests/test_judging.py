@@ -1,0 +1,105 @@
+"""The stages that judge forgetting, on the real pipeline: what they must catch, and what they must not claim."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Workspace
+from PIL import Image
+
+pytestmark = pytest.mark.pipeline
+
+Create = Callable[..., Workspace]
+
+
+def report(workspace: Workspace, name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((workspace.folder / f"reports/{name}.json").read_text())
+    return document
+
+
+@pytest.fixture
+def memoriser(create: Create, tmp_path: Path) -> Workspace:
+    """Pictures of noise with no rule behind their labels, trained until they are known by heart."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 100), ("test", 75)):
+        for label in "ab":
+            folder = tmp_path / "noise" / split / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{number}.png")
+    workspace = create(
+        "memoriser",
+        data__source="imagefolder",
+        data__root=str(tmp_path / "noise"),
+        sisa__slices=1,
+        training__epochs_per_slice=40,
+        training__batch_size=16,
+        training__augmentation="none",
+        forget__apply=False,
+    )
+    workspace.forget(*(f"{label}/{number}.png" for label in "ab" for number in range(30)))
+    return workspace
+
+
+def test_a_watched_list_is_recognised_while_it_is_trained_on_and_no_longer_once_forgotten(memoriser: Workspace) -> None:
+    memoriser.all_stages()
+    before = report(memoriser, "membership")
+    assert (before["list"]["applied"], before["list"]["listed"], before["forget"]["samples"]) == (False, 60, 60)
+    assert before["forget"]["own_shard_confidence"]["auc"] > 0.9
+    assert before["forget"]["likelihood_ratio"]["auc"] > 0.9
+    assert before["forget"]["ensemble_loss"]["interval"][0] > 0.6  # two shards of three never held a sample
+
+    memoriser.change(forget__apply=True)
+    memoriser.all_stages()
+    after = report(memoriser, "membership")
+    assert (after["list"]["applied"], after["list"]["listed"]) == (True, 60)
+    assert after["list"]["sha256"] == before["list"]["sha256"]
+    for attack in ("ensemble_loss", "own_shard_confidence", "likelihood_ratio"):
+        low, high = after["forget"][attack]["interval"]
+        assert low < 0.5 < high
+    # What is retained is known by heart as before.
+    assert after["training"]["likelihood_ratio"]["auc"] > 0.9
+
+
+def test_without_a_list_there_is_no_number_for_it_but_the_reason(trained: Workspace) -> None:
+    judged = report(trained, "membership")
+    assert judged["forget"] == {"absent": "the forget lists name no sample whose picture is still in the source"}
+    assert 0.3 < judged["training"]["ensemble_loss"]["auc"] < 0.7
+    assert judged["training"]["ensemble_loss"]["absent"]["tpr_at_fpr_0.01"] == (
+        "needs 1,000 samples never trained on, so that ten may be mistaken; there are 355"
+    )
+    assert report(trained, "backdoor") == {
+        "absent": "poison.samples is 0: no trigger was planted, so there is none to try"
+    }
+
+
+def test_a_forgotten_sample_of_a_shard_that_abstains_has_no_own_shard_to_be_attacked(trained: Workspace) -> None:
+    ids = np.load(trained.folder / "data/shards/shard-0.npz")["ids"]
+    trained.forget(*ids)
+    trained.all_stages()
+    judged = report(trained, "membership")["forget"]
+    assert judged["samples"] == len(ids)
+    assert "there are 0 and" in judged["own_shard_confidence"]["absent"]["auc"]
+    assert "at least two shards that never held a sample; there are 2 in all" in judged["likelihood_ratio"]["absent"]
+    assert 0 <= judged["ensemble_loss"]["auc"] <= 1
+
+
+def test_poison_retrains_what_it_touches_and_taking_it_out_gives_the_same_models_back(trained: Workspace) -> None:
+    before = trained.models()
+    trained.change(poison__trigger__value=0)
+    assert not [stage for stage in trained.repro() if stage.startswith(("schedule", "train", "export", "assemble"))]
+    assert trained.models() == before
+
+    trained.change(poison__samples=1)
+    stages = trained.repro()
+    (shard_id,) = np.flatnonzero(report(trained, "backdoor")["poisoned"]["retained"])
+    assert [stage for stage in stages if stage.startswith("train")] == [f"train@{shard_id}"]
+    shards = {path.split("shard-")[1][0] for path, content in trained.models().items() if before.get(path) != content}
+    assert shards == {str(shard_id)}
+
+    trained.change(poison__samples=0)
+    trained.repro()
+    assert trained.models() == before

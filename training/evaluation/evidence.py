@@ -1,0 +1,157 @@
+"""What is known of one generation, as numbers only: the columns of the table before / after / retrained.
+
+No model, no sample's score, no id is in it. A cell is ``{"value": x}``, with ``interval``, ``spread`` or ``of``
+where there is one, or ``{"absent": reason}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.evaluation.intervals import wilson_interval
+from training.files import read_json
+from training.paths import (
+    BACKDOOR_REPORT,
+    COST_REPORTS,
+    MANIFEST_FILE,
+    MEMBERSHIP_REPORT,
+    METRICS_REPORT,
+    PARTITION_FILE,
+    PLAN_REPORT,
+)
+
+Cell = Mapping[str, Any]
+Evidence = Mapping[str, Any]
+
+# Row of the table: key, what a reader sees, and how its value is written.
+ROWS = (
+    ("accuracy_mean", "accuracy, mean of probabilities", "share"),
+    ("accuracy_vote", "accuracy, majority vote", "share"),
+    ("forget_accuracy", "accuracy on the forget list", "share"),
+    ("reference_attack", "reference attack on the forget list, accuracy", "share"),
+    ("loss_auc", "attack by the ensemble's loss, AUC", "share"),
+    ("ratio_auc", "attack by likelihood ratio over shards, AUC", "share"),
+    ("attack_success", "backdoor: attack success", "share"),
+    ("attack_floor", "backdoor: floor, without the trigger", "share"),
+    ("shards", "shards retrained", "count"),
+    ("slices", "slices retrained", "count"),
+    ("sample_epochs", "sample-epochs", "count"),
+    ("seconds", "training seconds", "seconds"),
+)
+OF_THE_LIST = ("forget_accuracy", "reference_attack", "loss_auc", "ratio_auc")
+COST = ("shards", "slices", "sample_epochs", "seconds")
+
+
+def collect(workspace: Path) -> dict[str, Any]:
+    """The evidence of the generation that ``workspace`` holds, from its reports.
+
+    Raises StageError when one is missing or damaged.
+    """
+    manifest, metrics, membership, backdoor, plan, partition = (
+        read_json(workspace / path)
+        for path in (MANIFEST_FILE, METRICS_REPORT, MEMBERSHIP_REPORT, BACKDOOR_REPORT, PLAN_REPORT, PARTITION_FILE)
+    )
+    tested, listed = metrics["test_samples"], membership["forget"]
+    return {
+        "generation": manifest["generation"],
+        "retained": sum(partition["retained"]),
+        "forgotten": partition["forgotten"]["listed"],
+        "poisoned": sum(partition["poisoned"]["retained"]),
+        "list": {name: membership["list"][name] for name in ("applied", "listed", "sha256")},
+        "cells": {
+            "accuracy_mean": accuracy(metrics["mean"]["accuracy"], tested),
+            "accuracy_vote": accuracy(metrics["vote"]["accuracy"], tested),
+            "forget_accuracy": cell(listed, "accuracy", "mean", value="share"),
+            "reference_attack": cell(listed, "reference", value="accuracy"),
+            "loss_auc": cell(listed, "ensemble_loss", value="auc"),
+            "ratio_auc": cell(listed, "likelihood_ratio", value="auc"),
+            "attack_success": cell(backdoor, "mean", "attack_success", value="share"),
+            "attack_floor": cell(backdoor, "mean", "floor", value="share"),
+            **cost(plan, workspace / COST_REPORTS),
+        },
+    }
+
+
+def accuracy(share: float, samples: int) -> dict[str, Any]:
+    return {"value": share, "interval": wilson_interval(round(share * samples), samples)}
+
+
+def cell(report: Mapping[str, Any], *path: str, value: str) -> dict[str, Any]:
+    """The number ``value`` at ``path`` with what goes with it, or the reason that stands in its place."""
+    for name in (*path, value):
+        reason = report.get("absent")
+        if isinstance(reason, str):
+            return {"absent": reason}
+        if isinstance(reason, Mapping) and name in reason:
+            return {"absent": reason[name]}
+        if name != value:
+            report = report[name]
+    return {"value": report[value], **{name: report[name] for name in ("interval", "spread") if name in report}}
+
+
+def cost(plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What the last schedule asked for, beside a full training, and the seconds it took."""
+    stale = [row for row in plan["shards"] if row["retrain_slices"]]
+    runs = [read_json(folder / f"shard-{row['shard']}.json") for row in stale]
+    slices = sum(len(row["retrain_slices"]) for row in stale)
+    cells: dict[str, Any] = {
+        "shards": {"value": len(stale), "of": len(plan["shards"])},
+        "slices": {"value": slices, "of": sum(row["slices"] for row in plan["shards"])},
+        "sample_epochs": {"value": plan["sample_epochs"], "of": plan["full_sample_epochs"]},
+    }
+    if sum(run["sample_epochs"] for run in runs) == plan["sample_epochs"]:
+        return {**cells, "seconds": {"value": sum(run["train_seconds"] for run in runs)}}
+    return {**cells, "seconds": {"absent": "training was interrupted, or done in parts: only its last part was timed"}}
+
+
+def remember(history: Sequence[Evidence], now: Evidence) -> list[Evidence]:
+    """The previous generation's evidence and ``now``, or ``now`` alone when there was none before it."""
+    if history and history[-1]["generation"] == now["generation"]:
+        last = history[-1]
+        if now["cells"]["sample_epochs"]["value"] == 0:  # looked at again, not trained again: the cost stays
+            now = {**now, "cells": {**now["cells"], **{name: last["cells"][name] for name in COST}}}
+        history = history[:-1]
+    return [*history[-1:], now]
+
+
+def before(history: Sequence[Evidence]) -> dict[str, Cell]:
+    """The column "before" beside ``history[-1]``."""
+    now = history[-1]
+    if len(history) == 1:
+        return absent(f"generation {now['generation']} is the first that was reported here")
+    last = history[-2]
+    cells = dict(last["cells"])
+    if last["list"]["sha256"] != now["list"]["sha256"]:
+        reason = (
+            f"generation {last['generation']} was attacked on another list; to have a before, list the samples with "
+            "forget.apply: false first"
+        )
+        cells |= {name: {"absent": reason} for name in OF_THE_LIST if "value" in now["cells"][name]}
+    return cells
+
+
+def absent(reason: str) -> dict[str, Cell]:
+    """A column without a number."""
+    return {name: {"absent": reason} for name, _, _ in ROWS}
+
+
+def in_words(value: Cell, kind: str) -> str:
+    """A cell as a reader sees it: ``0.864 [0.857, 0.870]``, ``3 of 25``, ``–``."""
+    return " ".join(part for part in parts(value, kind) if part)
+
+
+def parts(value: Cell, kind: str) -> tuple[str, str]:
+    """A cell's number and what goes with it."""
+    if "absent" in value:
+        return "–", ""
+    number = value["value"]
+    if kind == "seconds":
+        return f"{number:,.1f}", ""
+    if kind == "count":
+        share = f" ({number / value['of']:.1%})" if value["of"] > 1000 else ""
+        return f"{number:,}", f"of {value['of']:,}{share}"
+    if "interval" in value:
+        return f"{number:.3f}", "[{:.3f}, {:.3f}]".format(*value["interval"])
+    return f"{number:.3f}", f"± {value['spread']:.3f}" if "spread" in value else ""

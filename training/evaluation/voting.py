@@ -1,0 +1,65 @@
+"""What several shards together are worth: agreement, certainty, accuracy by their number.
+
+Letters: S shards, N samples, C classes.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.ensemble import Aggregation, choose, count_votes, mean_probabilities
+from training.evaluation.metrics import Ints
+
+
+def certified_radius(votes: Ints) -> Ints:
+    """How many shards may be poisoned, whatever they then answer, without changing the vote's label.
+
+    ``votes``: (N, C). A poisoned shard takes its vote from the winner and gives it to the runner-up,
+    and a tie may go against the winner, so r shards are survived when the gap is above 2r. A poisoned sample
+    is in one shard, so this bounds poisoned samples too (Levine and Feizi, "Deep partition
+    aggregation", ICLR 2021, theorem 1; their tie rule is another).
+    """
+    runner_up, winner = np.sort(votes, axis=1)[:, -2:].T
+    radius: Ints = np.maximum(winner - runner_up - 1, 0) // 2
+    return radius
+
+
+def certified_accuracy(actual: Ints, predicted: Ints, votes: Ints) -> list[tuple[int, float]]:
+    """Share of samples that the vote gets right though r shards were poisoned, r = 0, 1, … up to half of them."""
+    right, radius, shards = actual == predicted, certified_radius(votes), int(votes[0].sum())
+    return [(poisoned, float((right & (radius >= poisoned)).mean())) for poisoned in range((shards + 1) // 2 + 1)]
+
+
+def agreement(actual: Ints, predicted: Ints, votes: Ints) -> list[tuple[int, int, float]]:
+    """By the winner's number of votes: how many samples, and what share of them is right."""
+    winner = votes.max(axis=1)
+    return [
+        (int(count), int((winner == count).sum()), float((actual == predicted)[winner == count].mean()))
+        for count in np.unique(winner)
+    ]
+
+
+def accuracy_by_shard_count(
+    by_shard: NDArray[np.float32], actual: Ints, aggregation: Aggregation, seed: int, limit: int = 30
+) -> list[tuple[int, float, float, float]]:
+    """Accuracy of ensembles of 1, 2, …, S of the shards: mean, lowest and highest over the choices of shards.
+
+    ``by_shard``: (S, N, C). All choices where there are up to ``limit``, else that many at random.
+    """
+    random, shards = np.random.default_rng(seed), len(by_shard)
+    rows = []
+    for count in range(1, shards + 1):
+        if comb(shards, count) <= limit:
+            chosen = [list(choice) for choice in combinations(range(shards), count)]
+        else:
+            chosen = [random.choice(shards, count, replace=False).tolist() for _ in range(limit)]
+        accuracies = []
+        for choice in chosen:
+            part = by_shard[choice]
+            accuracies.append((choose(mean_probabilities(part), count_votes(part), aggregation) == actual).mean())
+        rows.append((count, float(np.mean(accuracies)), float(min(accuracies)), float(max(accuracies))))
+    return rows
