@@ -50,6 +50,17 @@ def test_the_scratch_profile_differs_from_the_reference_in_its_weights_alone() -
     assert scratch == reference
 
 
+def test_the_drill_profile_is_that_of_cifar10_at_a_quarter_of_its_cost() -> None:
+    folder = Path(__file__).parents[1] / "profiles"
+    full, drill = (load_params(folder / f"cifar10{name}.yaml") for name in ("", "-drill"))
+    # Sample-epochs of a full training, by sample: epochs · Σ r/R = epochs · (R + 1)/2: 16.5 and 4.
+    assert [each.training.epochs_per_slice * (each.sisa.slices + 1) / 2 for each in (full, drill)] == [16.5, 4]
+    assert (drill.data, drill.network, drill.poison, drill.seed) == (full.data, full.network, full.poison, full.seed)
+    assert drill.training.model_dump(exclude={"epochs_per_slice"}) == full.training.model_dump(
+        exclude={"epochs_per_slice"}
+    )
+
+
 def test_a_misspelt_key_is_named_with_what_is_allowed(tmp_path: Path) -> None:
     document = changed("training", lerning_rate=0.1)
     del document["training"]["learning_rate"]

@@ -12,6 +12,7 @@ import typer
 
 from training import stage
 from training.evaluation.drills import Step, run_drill, run_dvc
+from training.evaluation.results import write_results
 from training.params import Params, check_params, load_params
 from training.paths import HTML_REPORT
 from training.poison import plant
@@ -75,6 +76,13 @@ def forget(
     listed = by_hash(ids, params.seed, "forgotten")[:samples]
     story = {"drill": "forget", "title": f"Forgetting {samples} random samples", "samples": samples}
     finish(name, params, listed, steps=("before", "after", "retrained"), story=story, fresh=fresh)
+
+
+@drill.command()
+def results() -> None:
+    """Write docs/results/forgetting.md and backdoor.md from reports/drills/*.json."""
+    for path in write_results():
+        print(path)
 
 
 def given(section: Mapping[str, Any], **options: object) -> dict[str, Any]:

@@ -35,8 +35,8 @@ def cross_entropies(probabilities: NDArray[np.float32], labels: Ints) -> Floats:
 def scaled_confidences(probabilities: NDArray[np.float32], labels: Ints) -> Floats:
     """Logit-scaled confidence ln p(label) - ln Σ p(other classes), nearly normal over models.
 
-    Carlini et al., "Membership inference attacks from first principles", IEEE S&P 2022, section VI-A:
-    the sum over the other classes keeps apart what 1 - p(label) would round to 0. Shapes as above.
+    Carlini et al., "Membership inference attacks from first principles", IEEE S&P 2022; the sum over
+    the other classes keeps apart what 1 - p(label) would round to 0. Shapes as above.
     """
     hit = np.eye(probabilities.shape[-1], dtype=bool)[labels]
     right = np.where(hit, probabilities, 0).sum(axis=-1, dtype=np.float64)
@@ -142,14 +142,14 @@ def tpr_at_fpr(members: Floats, others: Floats, fpr: float) -> dict[str, Any]:
 def likelihood_ratio(confidences: Floats, held_by: Ints) -> Floats:
     """How far above chance the holding shard's confidence is, in standard deviations, sample by sample.
 
-    The offline attack of LiRA (Carlini et al., 2022, section VI-C) with what SISA has at hand:
+    The offline variant of LiRA (Carlini et al., IEEE S&P 2022) with what SISA has at hand:
     for a sample of shard k, the S-1 other shards are models that were trained alike and never held
     it, its *out* models. Their mean says how easy the sample is. ``confidences``: (S, N)
     logit-scaled, ``held_by``: (N,) row of the shard that holds the sample, or would hold it.
     Under "never seen", the score is nearly standard normal.
 
-    Limits: S-1 models are few, so all samples share one variance (their section VI-C, few shadow
-    models); there are no *in* models, so the test is one-sided; it needs every shard's own answer,
+    Limits: S-1 models are few, so all samples share one variance (as theirs do
+    when shadow models are few); there are no *in* models, so the test is one-sided; it needs every shard's own answer,
     which is more than the ensemble's mean gives away. Raises Uncomputable below three shards.
     """
     shards, samples = confidences.shape

@@ -100,14 +100,13 @@ def confusion(pairs: Sequence[tuple[str, str]], classes: Sequence[str]) -> Spec:
         "encoding": {"opacity": field("share", legend=None, scale={"domain": [0, 1], "range": [0.04, 1]})},
     }
     numbers = {
-        "transform": [{"filter": "datum.share >= 0.005"}],
+        "transform": [{"filter": "datum.share >= 0.005"}, {"calculate": "100 * datum.share", "as": "percent"}],
         "mark": {"type": "text", "fontSize": 9},
         "encoding": {
             "text": field("percent", format=".0f"),
-            "color": {"condition": {"test": "datum.share > 0.5", "value": "var(--on-series)"}, "value": "var(--ink)"},
+            "color": {"condition": {"test": "datum.share > 0.65", "value": "var(--on-series)"}, "value": "var(--ink)"},
         },
     }
-    numbers["transform"].append({"calculate": "100 * datum.share", "as": "percent"})  # type: ignore[attr-defined]
     return {
         "data": {"values": rows},
         "height": 330,
@@ -140,7 +139,7 @@ def roc(rows: Rows) -> Spec:
     """``rows``: attack, fpr, tpr. Both axes logarithmic: what matters is on the left."""
     lowest = min(row["fpr"] for row in rows)
     log = {"type": "log", "domain": [lowest, 1], "nice": False, "clamp": True}
-    ticks: Spec = {"values": [0.0001, 0.001, 0.01, 0.1, 1], "format": "~g"}
+    ticks: Spec = {"values": [tick for tick in (0.0001, 0.001, 0.01, 0.1, 1) if tick >= lowest], "format": "~g"}
     return {
         "height": HEIGHT + 15 * len({row["attack"] for row in rows}),  # a line of legend each
         "encoding": {

@@ -96,10 +96,15 @@ def main() -> None:
         lstrip_blocks=True,
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),
     )
-    environment.filters["code"] = lambda text: Markup(re.sub(r"`(.*?)`", r"<code>\1</code>", escape(text)))
+    environment.filters["code"] = code
     for template, path in (("report.html.j2", HTML_REPORT), ("report.md.j2", MARKDOWN_REPORT)):
         write_atomic(path, environment.get_template(template).render(page).encode())
     print(f"{HTML_REPORT.resolve()}")
+
+
+def code(text: str) -> Markup:
+    """Text for the page, what stands in `backticks` as code."""
+    return Markup(re.sub(r"`(.*?)`", r"<code>\1</code>", str(escape(text))))
 
 
 def verdict(now: Mapping[str, Any]) -> list[str]:

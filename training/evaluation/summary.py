@@ -7,7 +7,7 @@ from rich.table import Table
 
 from training import stage
 from training.files import read_json
-from training.paths import MANIFEST_FILE, METRICS_REPORT, PLAN_REPORT
+from training.paths import HTML_REPORT, MANIFEST_FILE, METRICS_REPORT, PLAN_REPORT
 
 
 def main() -> None:
@@ -24,7 +24,8 @@ def main() -> None:
         f"{manifest['forgotten']['listed']:,} ids on the forget lists; the last training cost "
         f"{plan['sample_epochs']:,} sample-epochs, {plan['ratio']:.1%} of a full one."
     )
-    console.print(f"Report: {METRICS_REPORT.resolve()}; plots: `dvc plots show`")
+    # Not by the console: a path that it wraps cannot be copied.
+    print(f"Report: {HTML_REPORT.resolve()}")
 
 
 def _or_dash(value: float | None) -> str:

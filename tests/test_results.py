@@ -1,0 +1,75 @@
+"""The pages of results, from drills written down by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SMALL
+
+from training.evaluation.evidence import ROWS
+from training.evaluation.results import backdoors, forgetting, write_results
+from training.files import json_bytes
+from training.stage import StageError
+
+
+def drill(kind: str, seed: int, values: dict[str, float], **more: Any) -> dict[str, Any]:
+    """A drill whose cells of a column all have one value."""
+    columns = {
+        step: {"cells": {name: {"value": value, "of": 10} for name, _, _ in ROWS}} for step, value in values.items()
+    }
+    return {
+        "drill": kind,
+        "name": f"{kind}-{seed}",
+        "seed": seed,
+        "command": f"sisa drill {kind} --seed {seed}",
+        "recipe": {part: SMALL[part] for part in ("data", "sisa", "network", "training", "poison")},
+        "environment": {"python": "3.11.7", "torch": "2.15.0", "machine": "Linux, 2 cores"},
+        "columns": columns,
+        **more,
+    }
+
+
+def test_seeds_are_put_together_as_mean_and_standard_deviation() -> None:
+    # 0.4 and 0.6: mean 0.5, standard deviation √(0.01 + 0.01) = 0.141.
+    runs = [
+        drill("forget", seed, {"before": value, "after": value, "retrained": value}, samples=500)
+        for seed, value in ((0, 0.4), (1, 0.6))
+    ]
+    page = forgetting(runs)
+    assert "Seeds 0, 1;" in page
+    assert "| attack by the ensemble's loss, AUC | 0.500 ± 0.141 | 0.500 ± 0.141 | 0.500 ± 0.141 |" in page.splitlines()
+    assert "sisa drill forget --seed 0\nsisa drill forget --seed 1\n" in page
+    assert "Made with python 3.11.7, torch 2.15.0, machine Linux, 2 cores." in page
+    assert "backdoor" not in page
+
+
+def test_drills_of_different_size_are_different_tables() -> None:
+    runs = [drill("forget", 0, {"before": 0.5, "after": 0.5}, samples=samples) for samples in (5, 500)]
+    page = forgetting(runs)
+    assert page.count("| | before | after | retrained from scratch |") == 2
+    assert "| accuracy, majority vote | 0.500 | 0.500 | – |" in page
+
+
+def test_a_backdoor_is_a_row_with_its_setting() -> None:
+    run = drill("backdoor", 0, {"before": 0.9, "after": 0.1}, found=0.8)
+    (row,) = [line for line in backdoors([run]).splitlines() if line.startswith("| backdoor-0 ")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:6] == [
+        "backdoor-0",
+        "0 samples, others relabelled, to 0",
+        "2 × 2, grey 255, bottom-right",
+        "80%",
+        "0.900",
+        "0.100",
+    ]
+
+
+def test_pages_are_written_for_the_drills_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageError, match="holds no drill's result"):
+        write_results()
+    Path("reports/drills").mkdir(parents=True)
+    run = drill("forget", 0, {"before": 0.5, "after": 0.5}, samples=5)
+    Path("reports/drills/forget.json").write_bytes(json_bytes(run))
+    assert write_results() == [Path("docs/results/forgetting.md")]
+    assert [path.name for path in Path("docs/results").iterdir()] == ["forgetting.md"]
