@@ -253,7 +253,9 @@ def test_metrics_plots_and_experiments_work_as_plain_dvc(trained: Workspace) -> 
         assert 0.5 < metrics[aggregation]["accuracy"] <= 1  # chance is 0.1
     trained.run("dvc", "plots", "show", "--out", "plots")
     page = (trained.folder / "plots/index.html").read_text()
-    for title in ("Loss by epoch", "Accuracy of each shard alone", "Confusion, mean", "Confusion, majority vote"):
+    titles = ["Loss by epoch", "Accuracy of each shard alone", "Confusion, mean", "Confusion, majority vote"]
+    titles += ["Reliability", "Accuracy by number of shards", "no poisoning of so many shards", "winner's votes", "ROC"]
+    for title in titles:
         assert title in page
     out = trained.run("dvc", "exp", "run", "--name", "voting", "-S", "sisa.aggregation=vote").stdout
     assert "Running stage 'assemble'" in out

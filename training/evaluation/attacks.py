@@ -74,41 +74,34 @@ def reference_attack(members: Floats, others: Floats, seed: int, draws: int = 10
 
 def auc(members: Floats, others: Floats) -> float:
     """Chance that a member's score is above another's, ties counting half: the area under the ROC curve."""
-    return _auc(*_counts(members, others))
+    return _auc(*_ranks(members, others))
 
 
 def auc_interval(members: Floats, others: Floats, seed: int, resamples: int = 1000) -> tuple[float, float]:
     """95% bootstrap interval of ``auc``: members and others drawn anew, each with replacement."""
-    member_counts, other_counts = _counts(members, others)
+    ranks = _ranks(members, others)
     random = np.random.default_rng(seed)
-    areas = [
-        _auc(
-            random.multinomial(len(members), member_counts / len(members)),
-            random.multinomial(len(others), other_counts / len(others)),
-        )
-        for _ in range(resamples)
-    ]
+    areas = [_auc(*(side[random.integers(len(side), size=len(side))] for side in ranks)) for _ in range(resamples)]
     low, high = np.quantile(areas, [0.025, 0.975])
     return float(low), float(high)
 
 
-def _counts(members: Floats, others: Floats) -> tuple[Ints, Ints]:
-    """How many members and how many others have each score, by rising score."""
+def _ranks(members: Floats, others: Floats) -> tuple[Ints, Ints]:
+    """Each score as its place among all different scores, 0 being the lowest."""
     _check_both_sides(members, others)
-    values, place = np.unique(np.concatenate([members, others]), return_inverse=True)
-    parts = place[: len(members)], place[len(members) :]
-    counted = [np.bincount(part, minlength=len(values)).astype(np.int64) for part in parts]
-    return counted[0], counted[1]
+    _, ranks = np.unique(np.concatenate([members, others]), return_inverse=True)
+    return ranks[: len(members)], ranks[len(members) :]
+
+
+def _auc(members: Ints, others: Ints) -> float:
+    counts = np.bincount(others, minlength=int(members.max()) + 1)
+    below = np.cumsum(counts) - counts / 2  # others below each rank, ties half
+    return float(below[members].mean() / len(others))
 
 
 def _check_both_sides(members: Floats, others: Floats) -> None:
     if not len(members) or not len(others):
         raise Uncomputable(f"an attack needs samples on both sides, there are {len(members)} and {len(others)}")
-
-
-def _auc(member_counts: Ints, other_counts: Ints) -> float:
-    below = np.cumsum(other_counts) - other_counts / 2  # others below each score, ties half
-    return float(member_counts @ below / (member_counts.sum() * other_counts.sum()))
 
 
 def roc(members: Floats, others: Floats, rates: Floats) -> Floats:
