@@ -18,6 +18,12 @@ def test_wilson_interval_against_scipy(hits: int, samples: int) -> None:
     assert wilson_interval(hits, samples) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
+@pytest.mark.parametrize("samples", [1, 7, 150, 320, 10_000])
+def test_nothing_and_everything_end_at_exactly_0_and_1(samples: int) -> None:
+    assert wilson_interval(0, samples)[0] == 0
+    assert wilson_interval(samples, samples)[1] == 1
+
+
 def test_an_interval_covers_the_true_share_about_19_times_in_20() -> None:
     draws = np.random.default_rng(0).binomial(50, 0.1, 2000)
     covered = [low <= 0.1 <= high for low, high in (wilson_interval(int(hits), 50) for hits in draws)]

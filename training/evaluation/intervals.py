@@ -24,7 +24,8 @@ def wilson_interval(hits: int, samples: int) -> tuple[float, float]:
     share, width = hits / samples, Z**2 / samples
     centre = (share + width / 2) / (1 + width)
     reach = Z * math.sqrt((share * (1 - share) + width / 4) / samples) / (1 + width)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
+    # Exactly 0 and 1 at the ends, not but for rounding.
+    return 0.0 if hits == 0 else centre - reach, 1.0 if hits == samples else centre + reach
 
 
 def share_of(hits: NDArray[np.bool_]) -> dict[str, Any]:

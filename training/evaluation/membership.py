@@ -58,18 +58,40 @@ class Judged:
     by_shard: NDArray[np.float32]
     served: tuple[int, ...]
 
-    def scores(self) -> dict[str, Callable[[], Floats]]:
-        """The score of every sample by each attack; of a shard that abstains there is no own score."""
-        mean = mean_probabilities(self.by_shard)
+    def confidences(self) -> tuple[Floats, Ints]:
+        """(S, M) logit-scaled confidences and (M,) row of the own shard; a sample whose shard abstains is left out."""
         inside = np.isin(self.shards, self.served)
-        row = np.array([self.served.index(shard) for shard in self.shards[inside]], np.int64)
-        confidences = scaled_confidences(self.by_shard[:, inside], self.labels[inside])
-        return {
-            "ensemble_loss": lambda: -cross_entropies(mean, self.labels),
-            "ensemble_confidence": lambda: scaled_confidences(mean, self.labels),
-            "own_shard_confidence": lambda: confidences[row, np.arange(len(row))],
-            "likelihood_ratio": lambda: likelihood_ratio(confidences, row),
-        }
+        rows = np.array([self.served.index(shard) for shard in self.shards[inside]], np.int64)
+        return scaled_confidences(self.by_shard[:, inside], self.labels[inside]), rows
+
+
+def scores(members: Judged, unseen: Judged) -> dict[str, Callable[[], tuple[Floats, Floats]]]:
+    """By each attack the members' scores and the unseen samples'."""
+    sides = (members, unseen)
+    means = [mean_probabilities(side.by_shard) for side in sides]
+
+    def by_mean(score: Callable[[NDArray[np.float32], Ints], Floats], sign: int) -> tuple[Floats, Floats]:
+        ours, theirs = (sign * score(mean, side.labels) for mean, side in zip(means, sides, strict=True))
+        return ours, theirs
+
+    def by_own_shard() -> tuple[Floats, Floats]:
+        ours, theirs = (
+            confidences[rows, np.arange(len(rows))] for confidences, rows in (side.confidences() for side in sides)
+        )
+        return ours, theirs
+
+    def by_ratio() -> tuple[Floats, Floats]:
+        # All at once: the variance that they share must be one and the same for both sides.
+        (ours, our_rows), (theirs, their_rows) = (side.confidences() for side in sides)
+        ratios = likelihood_ratio(np.concatenate([ours, theirs], axis=1), np.concatenate([our_rows, their_rows]))
+        return ratios[: len(our_rows)], ratios[len(our_rows) :]
+
+    return {
+        "ensemble_loss": lambda: by_mean(cross_entropies, -1),
+        "ensemble_confidence": lambda: by_mean(scaled_confidences, 1),
+        "own_shard_confidence": by_own_shard,
+        "likelihood_ratio": by_ratio,
+    }
 
 
 def main() -> None:
@@ -149,12 +171,11 @@ def attack(members: Judged, unseen: Judged, seed: int) -> dict[str, Any]:
             "vote": share_of(choose(mean, votes, "vote") == members.labels),
         },
     }
-    theirs = unseen.scores()
-    losses = members.scores()["ensemble_loss"](), theirs["ensemble_loss"]()
-    report |= computable({"reference": lambda: reference_attack(*losses, seed)})
-    for name, score in members.scores().items():
+    by_attack = scores(members, unseen)
+    report |= computable({"reference": lambda: reference_attack(*by_attack["ensemble_loss"](), seed)})
+    for name, both in by_attack.items():
         try:
-            report[name] = judge_scores(score(), theirs[name](), seed)
+            report[name] = judge_scores(*both(), seed)
         except Uncomputable as error:
             report[name] = {"absent": str(error)}
     report["shards"] = [by_one_shard(members, unseen, shard_id, seed) for shard_id in members.served]
@@ -187,14 +208,12 @@ def judge_scores(members: Floats, others: Floats, seed: int) -> dict[str, Any]:
 def roc_rows(name: str, members: Judged, unseen: Judged) -> list[tuple[object, ...]]:
     """Points of the curves, evenly spread on a log axis."""
     rows: list[tuple[object, ...]] = []
-    theirs = unseen.scores()
     rates = np.unique(np.floor(np.geomspace(1, len(unseen.labels), 60))) / len(unseen.labels)
-    for attack_name, score in members.scores().items():
+    for attack_name, both in scores(members, unseen).items():
         if attack_name == "ensemble_confidence":
             continue  # ranks samples as the loss does, but for ties by rounding
         try:
-            ours, others = score(), theirs[attack_name]()
-            curve = roc(ours, others, rates)
+            curve = roc(*both(), rates)
         except Uncomputable:
             continue  # the reason is in the report
         label = f"{name}: {attack_name.replace('_', ' ')}"
