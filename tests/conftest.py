@@ -138,9 +138,9 @@ class Workspace:
         shutil.copytree(self.folder, folder)
         return Workspace(folder)
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = True, seconds: int = 600) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=600
+            command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=seconds
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
