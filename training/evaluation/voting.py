@@ -11,26 +11,18 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.certificate import certified_shards
 from serving.ensemble import Aggregation, choose, count_votes, mean_probabilities
 from training.evaluation.metrics import Ints
 
 
-def certified_radius(votes: Ints) -> Ints:
-    """How many shards may be poisoned, whatever they then answer, without changing the vote's label.
-
-    ``votes``: (N, C). A poisoned shard takes its vote from the winner and gives it to the runner-up,
-    and a tie may go against the winner, so r shards are survived when the gap is above 2r. A poisoned sample
-    is in one shard, so this bounds poisoned samples too (Levine and Feizi, "Deep partition
-    aggregation", ICLR 2021, theorem 1; their tie rule is another).
-    """
-    runner_up, winner = np.sort(votes, axis=1)[:, -2:].T
-    radius: Ints = np.maximum(winner - runner_up - 1, 0) // 2
-    return radius
-
-
 def certified_accuracy(actual: Ints, predicted: Ints, votes: Ints) -> list[tuple[int, float]]:
-    """Share of samples that the vote gets right though r shards were poisoned, r = 0, 1, … up to half of them."""
-    right, radius, shards = actual == predicted, certified_radius(votes), int(votes[0].sum())
+    """Share of samples that the vote gets right though r shards were poisoned, r = 0, 1, … up to half of them.
+
+    The service gives the same certificate with each answer (Levine and Feizi, "Deep partition
+    aggregation", ICLR 2021). A poisoned sample is in one shard, so r poisoned samples are survived too.
+    """
+    right, radius, shards = actual == predicted, certified_shards(votes), int(votes[0].sum())
     return [(poisoned, float((right & (radius >= poisoned)).mean())) for poisoned in range((shards + 1) // 2 + 1)]
 
 
