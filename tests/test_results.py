@@ -52,8 +52,10 @@ def test_drills_of_different_size_are_different_tables() -> None:
 
 def test_a_backdoor_is_a_row_with_its_setting() -> None:
     run = drill("backdoor", 0, {"before": 0.9, "after": 0.1}, found=0.8)
+    head = next(line for line in backdoors([run]).splitlines() if line.startswith("| drill"))
     (row,) = [line for line in backdoors([run]).splitlines() if line.startswith("| backdoor-0 ")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert len(cells) == head.strip("|").count("|") + 1
     assert cells[:6] == [
         "backdoor-0",
         "0 samples, others relabelled, to 0",

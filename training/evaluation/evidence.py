@@ -35,6 +35,7 @@ ROWS = (
     ("ratio_auc", "attack by likelihood ratio over shards, AUC", "share"),
     ("attack_success", "backdoor: attack success", "share"),
     ("attack_floor", "backdoor: floor, without the trigger", "share"),
+    ("attack_recovery", "backdoor: recovery, right in spite of the trigger", "share"),
     ("shards", "shards retrained", "count"),
     ("slices", "slices retrained", "count"),
     ("sample_epochs", "sample-epochs", "count"),
@@ -69,6 +70,7 @@ def collect(workspace: Path) -> dict[str, Any]:
             "ratio_auc": cell(listed, "likelihood_ratio", value="auc"),
             "attack_success": cell(backdoor, "mean", "attack_success", value="share"),
             "attack_floor": cell(backdoor, "mean", "floor", value="share"),
+            "attack_recovery": cell(backdoor, "mean", "recovery", value="share"),
             **cost(plan, workspace / COST_REPORTS),
         },
     }

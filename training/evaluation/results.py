@@ -60,7 +60,7 @@ def forgetting(drills: Sequence[Drill]) -> str:
 def backdoors(drills: Sequence[Drill]) -> str:
     """A row for each drill."""
     head = ["drill", "poison", "trigger", "found", "attack success, before", "after", "floor, before", "after"]
-    head += ["accuracy, before", "after", "recipe"]
+    head += ["recovery, before", "after", "accuracy, before", "after", "recipe"]
     table = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for drill in drills:
         poison = drill["recipe"]["poison"]
@@ -68,7 +68,7 @@ def backdoors(drills: Sequence[Drill]) -> str:
         what = "others relabelled" if poison["relabel"] else "the target's own"
         cells = [
             in_words(drill["columns"][step]["cells"][name], "share")
-            for name in ("attack_success", "attack_floor", "accuracy_mean")
+            for name in ("attack_success", "attack_floor", "attack_recovery", "accuracy_mean")
             for step in ("before", "after")
         ]
         described = [
