@@ -99,6 +99,14 @@ def test_before_shows_no_attack_on_another_list() -> None:
     assert column["accuracy_mean"] == {"value": 0.1, "of": 100}
 
 
+def test_evidence_of_an_earlier_version_has_a_reason_in_the_rows_it_did_not_know() -> None:
+    earlier = evidence(1)
+    del earlier["cells"]["attack_recovery"]
+    column = before([earlier, evidence(2)])
+    assert column["attack_recovery"] == {"absent": "not measured by the version that made this column"}
+    assert column["accuracy_mean"] == {"value": 0.1, "of": 100}
+
+
 @pytest.mark.parametrize(
     ("value", "kind", "expected"),
     [

@@ -60,8 +60,8 @@ def test_a_watched_list_is_recognised_while_it_is_trained_on_and_no_longer_once_
     for attack in ("ensemble_loss", "own_shard_confidence", "likelihood_ratio"):
         low, high = after["forget"][attack]["interval"]
         assert low < 0.5 < high
-    # What is retained is known by heart as before.
-    assert after["training"]["likelihood_ratio"]["auc"] > 0.9
+    # What is retained is known by heart as before: the attack has not lost its edge.
+    assert after["training"]["own_shard_confidence"]["auc"] > 0.9
 
 
 def test_without_a_list_there_is_no_number_for_it_but_the_reason(trained: Workspace) -> None:

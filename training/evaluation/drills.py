@@ -22,7 +22,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from training.evaluation.evidence import ROWS, absent, collect, in_words
+from training.evaluation.evidence import ROWS, absent, collect, complete, in_words
 from training.files import json_bytes, read_json, remove, write_atomic
 from training.params import Params
 from training.paths import DRILL_REPORTS, DRILLS_FOLDER, FORGET_FOLDER, MANIFEST_FILE
@@ -174,7 +174,8 @@ def environment() -> dict[str, Any]:
 def columns_of(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Before, after and retrained from scratch, each a column of cells."""
     nothing = absent("this drill trains no reference from scratch; `sisa drill forget` does")
-    return {step: result["columns"][step]["cells"] if step in result["columns"] else nothing for step in STEPS}
+    taken = result["columns"]
+    return {step: complete(taken[step]["cells"]) if step in taken else nothing for step in STEPS}
 
 
 def show(result: Mapping[str, Any], console: Console) -> None:

@@ -124,7 +124,7 @@ def before(history: Sequence[Evidence]) -> dict[str, Cell]:
     if len(history) == 1:
         return absent(f"generation {now['generation']} is the first that was reported here")
     last = history[-2]
-    cells = dict(last["cells"])
+    cells = complete(last["cells"])
     if last["list"]["sha256"] != now["list"]["sha256"]:
         reason = (
             f"generation {last['generation']} was attacked on another list; to have a before, list the samples with "
@@ -132,6 +132,12 @@ def before(history: Sequence[Evidence]) -> dict[str, Cell]:
         )
         cells |= {name: {"absent": reason} for name in OF_THE_LIST if "value" in now["cells"][name]}
     return cells
+
+
+def complete(cells: Mapping[str, Cell]) -> dict[str, Cell]:
+    """A cell for every row, also of evidence that was kept by an earlier version, which knew fewer."""
+    missing = {"absent": "not measured by the version that made this column"}
+    return {name: cells.get(name, missing) for name, _, _ in ROWS}
 
 
 def absent(reason: str) -> dict[str, Cell]:

@@ -67,7 +67,7 @@ def backdoors(drills: Sequence[Drill]) -> str:
         trigger = poison["trigger"]
         what = "others relabelled" if poison["relabel"] else "the target's own"
         cells = [
-            in_words(drill["columns"][step]["cells"][name], "share")
+            in_words(columns_of(drill)[step][name], "share")
             for name in ("attack_success", "attack_floor", "attack_recovery", "accuracy_mean")
             for step in ("before", "after")
         ]
