@@ -24,7 +24,7 @@ Shape = tuple[int, int, int]
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # 8 bits a channel or fewer, in RGB or grey
-
+MAX_SIDE = 65_535  # JPEG's own; resizing takes 16 bytes for each pixel of a side
 
 Pixel = Annotated[int, Field(strict=True, ge=0, le=255)]
 Row = Annotated[list[Annotated[list[Pixel], FailFast()]], FailFast()]
@@ -42,6 +42,7 @@ class JsonBody(BaseModel):
 def decode_json(body: bytes, shape: Shape, max_images: int) -> tuple[Pictures, Aggregation | None]:
     """``{"images": [...], "mode": ...}`` to ((N, H, W, 3) uint8, the mode if one is given)."""
     expected = _expected(shape, max_images)
+    _check_amount(body, shape, max_images, expected)
     try:
         document = JsonBody.model_validate_json(body)
     except ValidationError as error:
@@ -56,6 +57,19 @@ def decode_json(body: bytes, shape: Shape, max_images: int) -> tuple[Pictures, A
     if array.shape[1:] != shape:
         raise Refusal(400, "the images are of another shape", "images", expected, f"shape {_dims(array.shape)}")
     return array, document.mode
+
+
+def _check_amount(body: bytes, shape: Shape, max_images: int, expected: str) -> None:
+    """Before a value is made of it: lists and names take a hundred times their length, and time that stops all else."""
+    height, width, _ = shape
+    most = {
+        "lists": (b"[", 1 + max_images * (1 + height * (1 + width))),
+        "commas": (b",", max_images * math.prod(shape)),
+        "colons": (b":", 16),
+    }
+    for name, (sign, limit) in most.items():
+        if (found := body.count(sign)) > limit:
+            raise Refusal(413, "this is more than the images there may be", "images", expected, f"{found} {name}")
 
 
 def _refusal(problem: ErrorDetails, images: str) -> Refusal:
@@ -92,6 +106,9 @@ def decode_npy(body: bytes, shape: Shape, max_images: int) -> Pictures:
             found, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
         else:
             raise ValueError(f"format version {version}")
+        # True counts as an int, and one in hexadecimal may be too long to be written out.
+        if not all(type(side) is int and abs(side) < 2**63 for side in found):
+            raise ValueError("the shape is not made of lengths")
     except Exception as error:  # numpy evaluates the header's text: SyntaxError, TokenError, TypeError, …
         raise Refusal(400, "the body is no .npy file", None, expected, short(str(error))) from None
     if dtype != np.uint8:
@@ -130,18 +147,22 @@ def decode_picture(file: BinaryIO, field: str, shape: Shape, max_pixels: int) ->
     try:
         with Image.open(file, formats=FORMATS) as image:  # the header only; no pixel is decoded yet
             pixels = image.width * image.height
-            if pixels > max_pixels:
-                size = f"{image.width} × {image.height}"
-                raise Refusal(413, "the picture is too large", field, f"at most {max_pixels} more pixels", size)
+            if pixels > max_pixels or max(image.size) > MAX_SIDE:
+                most, size = f"at most {max_pixels} more pixels, {MAX_SIDE} a side", f"{image.width} × {image.height}"
+                raise Refusal(413, "the picture is too large", field, most, size)
+            if image.format == "PNG" and head[12:16] != b"IHDR":
+                raise ValueError("its first chunk is not IHDR")  # Pillow looks for it further on
             # Pillow reads 16 bits a channel as 8; PNG's header says how many there are.
-            depth = head[24] if head.startswith(b"\x89PNG") and len(head) > 24 else 8
+            depth = head[24] if image.format == "PNG" else 8
             if depth > 8 or image.mode not in MODES:
                 found = f"{depth} bits a channel" if depth > 8 else f"colours of mode {image.mode}"
                 raise Refusal(400, "the picture's pixels are of another kind", field, expected, found)
             # A camera's JPEG with a preview beside it (MPO) is a still picture nevertheless.
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise Refusal(400, "the picture is animated", field, expected, f"{image.n_frames} frames")  # type: ignore[attr-defined]
-            picture = ImageOps.exif_transpose(image).convert("RGB")
+            # Both would copy a picture that needs neither; a large one is 4 bytes a pixel.
+            ImageOps.exif_transpose(image, in_place=True)
+            picture = image if image.mode == "RGB" else image.convert("RGB")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Refusal(
             413, "the picture is too large", field, f"at most {max_pixels} pixels", short(str(error))

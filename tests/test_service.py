@@ -135,7 +135,7 @@ REFUSED: list[tuple[str, dict[str, Any], int, str | None]] = [
     (JSON, {"json": {"images": [[[[0.5, 0, 0]]]]}}, 400, "images[0][0][0][0]"),
     (JSON, {"json": {"images": [[[[256, 0, 0]]]]}}, 400, "images[0][0][0][0]"),
     (JSON, {"content": b'{"images": [[[[NaN]]]]}', "headers": IS_JSON}, 400, "images[0][0][0][0]"),
-    (JSON, {"content": b"[" * 50_000, "headers": IS_JSON}, 400, None),
+    (JSON, {"content": b"[" * 50_000, "headers": IS_JSON}, 413, "images"),
     (JSON, {"content": b"", "headers": IS_JSON}, 400, None),
     (JSON, {"json": {"images": [ZERO], "mode": "median"}}, 400, "mode"),
     (JSON, {"json": {"pictures": [ZERO]}}, 400, "pictures"),
