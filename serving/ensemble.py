@@ -9,12 +9,12 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Aggregation = Literal["mean", "vote"]
 Provider = Literal["auto", "cpu", "cuda"]
@@ -89,6 +89,16 @@ class Manifest(BaseModel):
     image_shape: tuple[int, int, Literal[3]]
     forgotten: Forgotten
     shards: tuple[ShardEntry, ...]
+
+    @model_validator(mode="after")
+    def _check_shards(self) -> Self:
+        """A shard that was lost or counted twice would answer, and be certified, as if nothing were wrong."""
+        if len({shard.shard for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard is listed twice")
+        for shard in self.shards:
+            if shard.abstains != (shard.file is None):
+                raise ValueError(f"shard {shard.shard} must either abstain or have a file")
+        return self
 
     @property
     def voters(self) -> tuple[ShardEntry, ...]:

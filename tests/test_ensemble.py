@@ -163,6 +163,24 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
         load_ensemble(tmp_path, threads=1)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"file": None, "sha256": None}, "shard 2 must either abstain or have a file"),
+        ({"abstains": True}, "shard 2 must either abstain or have a file"),
+        ({"shard": 0}, "a shard is listed twice"),
+    ],
+)
+def test_a_manifest_that_would_lose_or_double_a_vote_is_refused(
+    models: Path, change: dict[str, object], reason: str
+) -> None:
+    manifest = json.loads((models / "ensemble.json").read_text())
+    manifest["shards"][2] |= change
+    (models / "ensemble.json").write_text(json.dumps(manifest))
+    with pytest.raises(EnsembleUnavailable, match=reason):
+        load_ensemble(models, threads=1)
+
+
 def test_a_missing_manifest_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EnsembleUnavailable, match="is missing; run `dvc repro` or `dvc pull`"):
         load_ensemble(tmp_path, threads=1)
