@@ -80,11 +80,15 @@ class Floor:
 
     def _write(self, document: dict[str, object]) -> None:
         descriptor, name = tempfile.mkstemp(prefix=".floor.", dir=self.path.parent)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(document, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(self.path)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(document, file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(self.path)
+        except BaseException:
+            Path(name).unlink()  # a full disk would get one more each time it is tried again
+            raise
 
 
 class Generations:

@@ -1,5 +1,6 @@
 """Which generation may answer, without a server; tests/test_swap.py does it under fire."""
 
+import errno
 import json
 import logging
 import os
@@ -184,6 +185,21 @@ def test_a_floor_that_cannot_be_read_stops_serving_and_says_so(start: Start, mod
     (models / "state").mkdir()
     (models / "state/floor.json").write_text("{")
     assert "floor.json, the highest generation seen, cannot be read" in refused(start())
+
+
+def test_a_floor_that_cannot_be_written_stops_serving_and_leaves_nothing_behind(
+    start: Start, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    generations = start()
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        for _ in range(2):
+            assert "No space left" in refused(generations)
+    assert [path.name for path in (models / "state").iterdir()] == ["floor.lock"]
+    assert generations.current().manifest.generation == 1
 
 
 def test_the_reason_is_logged_once_not_for_every_request(
