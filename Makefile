@@ -29,7 +29,7 @@ serve: setup ## answer over HTTP on the models there are: http://localhost:3000 
 
 # Older bentos are deleted: they hold models that know what has been forgotten since.
 bento: setup ## build the service and its models into one folder, .bentoml/bentos/sisa/… (EXTRA=gpu)
-	rm -rf .bentoml && mkdir .bentoml
+	rm -rf .bentoml/bentos && mkdir -p .bentoml
 	sed 's/requirements-cpu/requirements-$(EXTRA)/' bentofile.yaml > .bentoml/bentofile.yaml
 	. .venv/bin/activate && bentoml build --bentofile .bentoml/bentofile.yaml .
 
