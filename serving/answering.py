@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar, get_args
@@ -28,7 +29,7 @@ from serving.metrics import (
     READY,
     images_of,
 )
-from serving.refusal import Refusal, short
+from serving.refusal import Refusal, failure, short
 from serving.settings import Settings
 
 T = TypeVar("T")
@@ -121,6 +122,8 @@ class Answering:
             return unavailable().response()
         except ClientDisconnect:
             return Refusal(400, "the connection ended before the body was complete").response()
+        except Exception:  # BentoML would answer in a shape of its own, and log no request id
+            return failure(request.scope["sisa.request_id"]).response()
         count(request.scope, ensemble, scores)
         return Response(answer, media_type="application/json")
 
@@ -201,26 +204,33 @@ def check_content_type(request: Request, *allowed: str) -> None:
         )
 
 
+# A part's name and text would be decoded with whatever codec the caller names; punycode takes minutes for a megabyte.
+FOREIGN_CHARSET = re.compile(r'charset(?!="?utf-8"?\s*(;|$))', re.IGNORECASE)
+
+
+class FormParser(MultiPartParser):
+    """Starlette's; ``ended`` says whether the closing boundary has come, without which a form is not complete."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
 async def parse_form(request: Request, max_images: int) -> FormData:
     """Raises Refusal when the form is malformed, or not complete: what is missing at its end would go unnoticed."""
     expected = "multipart/form-data with picture files in the field images"
-    tail = b""
-
-    async def stream() -> AsyncIterator[bytes]:
-        nonlocal tail
-        async for chunk in request.stream():
-            tail = (tail + chunk)[-256:]
-            yield chunk
-
+    if FOREIGN_CHARSET.search(request.headers["content-type"]):
+        given = short(request.headers["content-type"])
+        raise Refusal(415, "another character set is expected", "Content-Type", "utf-8, or none named", given)
     try:
-        parser = MultiPartParser(request.headers, stream(), max_files=max_images, max_fields=1)  # type: ignore[arg-type]
+        parser = FormParser(request.headers, request.stream(), max_files=max_images, max_fields=1)
         form = await parser.parse()
     except (MultiPartException, ValueError, KeyError) as error:
         if str(error).startswith("Too many files"):
             raise Refusal(413, "there are too many images", "images", f"1 to {max_images} images", str(error)) from None
         raise Refusal(400, "the form is malformed", None, expected, short(str(error))) from None
-    boundary = request.headers["content-type"].partition("boundary=")[2].partition(";")[0].strip().strip('"')
-    if f"--{boundary}--".encode("latin-1") not in tail:
+    if not parser.ended:
         await form.close()
         raise Refusal(400, "the form is malformed", None, expected, "no closing boundary")
     return form
@@ -252,4 +262,4 @@ def count(scope: Any, ensemble: Ensemble, scores: Scores) -> None:
     images_of(scope["path"]).inc(images)
     PREDICTIONS.inc(images)
     DISAGREEMENTS.inc(int((scores.votes.max(axis=1) < len(ensemble.sessions)).sum()))
-    scope.get("sisa.notes", {}).update(images=images, generation=ensemble.manifest.generation)
+    scope["sisa.notes"].update(images=images, generation=ensemble.manifest.generation)

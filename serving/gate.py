@@ -15,7 +15,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.metrics import requests_of
-from serving.refusal import Refusal
+from serving.refusal import Refusal, failure
 
 logger = logging.getLogger("serving")
 access_log = logging.getLogger("serving.access")
@@ -72,8 +72,7 @@ class Gate:
         except Refusal as refused:
             refusal = refused
         except Exception:
-            logger.exception("request %s failed", exchange.request_id)
-            refusal = Refusal(500, "an error of the service; its log has the request's id", found=exchange.request_id)
+            refusal = failure(exchange.request_id)
         else:
             return
         if not exchange.status:
@@ -83,7 +82,8 @@ class Gate:
         """Raises Refusal before anything of the body is read."""
         if self._token is not None:
             given = exchange.headers.get(b"authorization", b"")
-            if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+            scheme, _, token = given.partition(b" ")
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(b" "), self._token.encode()):
                 raise Refusal(
                     401,
                     "a token is needed" if not given else "the token is wrong",
@@ -142,14 +142,13 @@ class Gate:
 class Exchange:
     """One request and its answer, as they pass the gate.
 
-    ``notes``, in the scope under ``sisa.notes``, is what the service adds to the line in the access log.
+    In the scope the service finds ``sisa.request_id``, and ``sisa.notes``: what it adds to the access log's line.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
         self.notes: dict[str, Any] = {}
-        self.scope: Scope = {**scope, "sisa.notes": self.notes}
         self.path: str = scope["path"]
-        self.headers = dict(scope["headers"])
+        self.headers = dict(reversed(scope["headers"]))  # of several by one name the first, as Starlette has it
         self.started = time.perf_counter()
         self.status = 0
         self.received = 0
@@ -157,6 +156,7 @@ class Exchange:
         given = self.headers.get(b"x-request-id", b"")
         # A foreign id is taken over only if it can do no harm in a log.
         self.request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.scope: Scope = {**scope, "sisa.notes": self.notes, "sisa.request_id": self.request_id}
         self._receive, self._send, self._max_body_bytes = receive, send, max_body_bytes
 
     async def receive(self) -> Message:

@@ -16,6 +16,7 @@ PROBLEMS = {
     413: "the body, a picture or the number of images is above the limit",
     415: "another content type is expected",
     429: "too many requests at once; see Retry-After",
+    500: "an error of the service; its log has the request's id",
     503: "the published models cannot be served now; see Retry-After",
     504: "the answer was not ready in time",
 }
@@ -76,7 +77,10 @@ def openapi(generation: int | None) -> dict[str, Any]:
             "operationId": "ensemble",
             "tags": ["audit"],
             "security": [{}, {"token": []}],
-            "responses": {"200": _json("the ensemble", "EnsembleDescription"), **_problems(400, 401, 429, 503, 504)},
+            "responses": {
+                "200": _json("the ensemble", "EnsembleDescription"),
+                **_problems(400, 401, 429, 500, 503, 504),
+            },
         }
     }
     for path, summary, statuses in (

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
+
+logger = logging.getLogger("serving")
 
 
 @dataclasses.dataclass
@@ -25,6 +28,12 @@ class Refusal(Exception):
     def response(self) -> JSONResponse:
         body = {"error": self.error, "field": self.field, "expected": self.expected, "found": self.found}
         return JSONResponse(body, self.status, self.headers)
+
+
+def failure(request_id: str) -> Refusal:
+    """500 for the exception that is being handled; the traceback is in the log."""
+    logger.exception("request %s failed", request_id)
+    return Refusal(500, "an error of the service", None, "an answer", f"an exception; the log has it as {request_id}")
 
 
 def short(value: object, limit: int = 80) -> str:

@@ -142,6 +142,8 @@ REFUSED: list[tuple[str, dict[str, Any], int, str | None]] = [
     (JSON, {"json": {}}, 400, "images"),
     (JSON, {"content": json.dumps(GOOD["json"])}, 415, "Content-Type"),
     (JSON, {"content": b"x", "headers": {"content-type": "application/vnd.bentoml+pickle"}}, 415, "Content-Type"),
+    (JSON, {"content": b"x", "headers": [("content-type", "application/vnd.bentoml+pickle"), *IS_JSON.items()]}, 415,
+     "Content-Type"),
     (JSON + "?mode=median", GOOD, 400, "mode"),
     (JSON + "?mode=mean&mode=vote", GOOD, 400, "mode"),
     (JSON + "?model=x", GOOD, 400, "model"),
@@ -165,6 +167,8 @@ REFUSED: list[tuple[str, dict[str, Any], int, str | None]] = [
     (FILES, form(part("mode", "mean")), 400, "images"),
     (FILES, form(part("images", "x", "a.png"), end=""), 400, None),
     (FILES, form(part("images", "x", "a.png"), end="--b--\r\n", boundary="other"), 400, None),
+    (FILES, form(part("images", "x", "a.png"), end='--b\r\n' + part("images", "x--b--", "b.png")), 400, None),
+    (FILES, form(part("mode", "mean"), boundary="b; charset=punycode", end=""), 415, "Content-Type"),
     (FILES, form("no header"), 400, None),
     (FILES, {"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, None),
     (FILES, {"data": {"images": "http://127.0.0.1:9/a.png"}}, 415, "Content-Type"),
@@ -188,8 +192,31 @@ def test_a_bad_request_is_a_4xx_that_says_what_was_expected_and_found(
     assert str(status) in responses
 
 
+@pytest.mark.parametrize(
+    ("parameters", "boundary", "after"),
+    [
+        ("boundary=b", "b", "an epilogue " * 100),
+        ('charset=UTF-8; Boundary="b;c"', "b;c", ""),
+        ("boundary=" + "b" * 256, "b" * 256, ""),
+    ],
+)
+def test_a_complete_form_is_one_however_its_boundary_is_written(
+    client: httpx.Client, parameters: str, boundary: str, after: str
+) -> None:
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n'.encode()
+    body = head + PNG + f"\r\n--{boundary}--\r\n{after}".encode()
+    headers = {"content-type": f"multipart/form-data; {parameters}"}
+    assert client.post(FILES, content=body, headers=headers).status_code == 200
+
+
 def test_other_paths_and_methods_under_v1_are_refused_alike(client: httpx.Client) -> None:
-    for method, path, status in (("GET", JSON, 405), ("PUT", RAW, 405), ("GET", "/v1/x", 404), ("POST", "/v1/", 404)):
+    for method, path, status in (
+        ("GET", JSON, 405),
+        ("PUT", RAW, 405),
+        ("POST", "/v1/ensemble", 405),
+        ("GET", "/v1/x", 404),
+        ("POST", "/v1/", 404),
+    ):
         answer = client.request(method, path)
         assert answer.status_code == status
         assert answer.json().keys() == {"error", "field", "expected", "found"}
@@ -262,7 +289,7 @@ def test_the_documentation_names_every_route(client: httpx.Client, documented: d
     for path, methods in documented["paths"].items():
         for method in methods:
             assert client.request(method, path).status_code not in (404, 405), path
-    for status in ("200", "400", "401", "408", "413", "415", "429", "503", "504"):
+    for status in ("200", "400", "401", "408", "413", "415", "429", "500", "503", "504"):
         assert status in documented["paths"][JSON]["post"]["responses"]
 
 
@@ -309,8 +336,9 @@ def test_v1_asks_for_the_token_and_the_rest_does_not(strict: Server, given: str 
             assert answer.headers["www-authenticate"] == "Bearer"
         for path in ("/livez", "/readyz", "/healthz", "/metrics", "/", "/docs.json"):
             assert client.get(path).status_code == 200
-    with strict.client(headers=AUTHORIZED) as client:
-        assert client.post(JSON, **GOOD).status_code == 200
+    for scheme in ("Bearer", "bearer"):
+        with strict.client(headers={"authorization": f"{scheme} s3cret"}) as client:
+            assert client.post(JSON, **GOOD).status_code == 200
 
 
 def slow_body(server: Server) -> socket.socket:
