@@ -8,6 +8,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 READY := .venv/ready-$(EXTRA)
 
 PORT ?= 3000
+HOST ?= 127.0.0.1
 # BentoML and onnxruntime report to nobody; BentoML's store is here, so that it can be emptied.
 export BENTOML_DO_NOT_TRACK := True
 export ORT_DISABLE_TELEMETRY := 1
@@ -23,9 +24,9 @@ help: ## this list
 repro: setup ## run the pipeline on params.yaml and show the results
 	. .venv/bin/activate && dvc repro && python -m training.evaluation.summary
 
-serve: setup ## answer over HTTP on the models there are: http://localhost:3000 (PORT=…)
+serve: setup ## answer over HTTP on the models there are: http://localhost:3000 (HOST=… PORT=…)
 	@test -f models/ensemble.json || echo "nothing is published yet: the service will not be ready before \`make repro\`"
-	. .venv/bin/activate && bentoml serve serving.service:Sisa --port $(PORT)
+	. .venv/bin/activate && bentoml serve serving.service:Sisa --host $(HOST) --port $(PORT)
 
 # Older bentos are deleted: they hold models that know what has been forgotten since.
 bento: setup ## build the service and its models into one folder, .bentoml/bentos/sisa/… (EXTRA=gpu)

@@ -2,7 +2,8 @@
 
 Deep Partition Aggregation: Levine & Feizi, "Deep Partition Aggregation: Provable Defenses against
 General Poisoning Attacks", ICLR 2021, section 3.1. A sample's shard is a hash of its own id, so one
-sample that is added, changed or removed touches the model of one shard and no other.
+sample that is added, changed or removed touches the model of one shard and no other (unless it brings
+a class that was not there before: that changes what every shard answers).
 """
 
 from __future__ import annotations
