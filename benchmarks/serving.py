@@ -102,7 +102,7 @@ def heading() -> str:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
     names = ("bentoml", "onnxruntime", "starlette", "uvicorn", "numpy")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
-    return f"""# Serving: speed, memory, size
+    return f"""# Serving: speed and memory
 
 Made by `python -m benchmarks.serving` at commit {commit.stdout.strip()}, {time.strftime("%Y-%m-%d")}, on {CORES} cores of
 {cpu}, Python {platform.python_version()}, {versions}.
