@@ -96,7 +96,7 @@ def test_forgetting_equals_never_having_seen_bit_for_bit(create: Create, network
         "training__precision": precision,
         "sisa__shards": [0, 1],
         "sisa__slices": 2,
-        "data__image_size": 8,
+        "data__image_size": 32 if (network, precision) == ("resnet18", "bf16") else 8,
         "training__batch_size": 128,
     }
     unlearned, scratch = create("unlearned", **changes), create("scratch", **changes)
@@ -175,7 +175,7 @@ def test_a_comment_retrains_nothing(trained: Workspace) -> None:
     for name in ("network.py", "loop.py"):
         path = trained.folder / "training" / name
         path.write_text(path.read_text().replace("\n\n\n", "\n\n\n# A remark.\n\n\n", 1))
-    assert trained.repro() == ["schedule"]
+    assert trained.repro() == ["schedule", "report"]  # which says that nothing was to be done
     assert trained.models() == before
 
 
