@@ -137,7 +137,7 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _bits_repeat(self) -> Params:
-        # Seen with oneDNN 3.13 on a CPU that has bf16 instructions, at 8, 12 and 16: two runs, two results.
+        # oneDNN 3.13's gradient of a strided convolution on 1 × 1 maps is uninitialised memory (docs/decisions.md).
         size = self.data.image_size
         if (self.network.name, self.training.precision) == ("resnet18", "bf16") and size < 32:
             raise ValueError(
