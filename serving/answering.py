@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from serving.api import describe, encode
 from serving.batching import Batcher, Scores
 from serving.decoding import Pictures, Shape, decode_files, decode_json, decode_npy
-from serving.ensemble import Aggregation, Ensemble, EnsembleUnavailable
+from serving.ensemble import AGGREGATIONS, Aggregation, Ensemble, EnsembleUnavailable
 from serving.generations import Generations
 from serving.metrics import (
     BATCH_IMAGES,
@@ -174,10 +174,9 @@ def unavailable() -> Refusal:
 
 
 def check_mode(mode: str) -> Aggregation:
-    for known in get_args(Aggregation):
+    for known in AGGREGATIONS:
         if mode == known:
-            chosen: Aggregation = known
-            return chosen
+            return known
     raise Refusal(400, "there is no such mode", "mode", "mean or vote", short(mode))
 
 

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 import onnxruntime
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Aggregation = Literal["mean", "vote"]
+AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
 Provider = Literal["auto", "cpu", "cuda"]
 Floats = NDArray[np.float32]
 

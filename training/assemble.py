@@ -24,13 +24,14 @@ from training.stage import StageError
 def main() -> None:
     params = load_params()
     partition = read_json(PARTITION_FILE)
-    exports = {shard_id: read_export(load_plan(shard_id)) for shard_id in params.sisa.shards}
+    plans = [load_plan(shard_id) for shard_id in params.sisa.shards]
+    models = [read_export(plan) for plan in plans]  # all of them, before anything is published
     content = {
         "aggregation": params.sisa.aggregation,
         "classes": partition["classes"],
         "image_shape": partition["image_shape"],
         "forgotten": partition["forgotten"],
-        "shards": [publish(load_plan(shard_id), model) for shard_id, model in exports.items()],
+        "shards": [publish(plan, model) for plan, model in zip(plans, models, strict=True)],
     }
     # A damaged one is an error: to count from 1 again would be going back for whoever serves it.
     mend = f"take the last sound one back with `dvc checkout {MANIFEST_FILE}` and run `dvc repro`"

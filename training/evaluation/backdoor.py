@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.ensemble import choose, count_votes, mean_probabilities
+from serving.ensemble import AGGREGATIONS, choose, count_votes, mean_probabilities
 from training import stage
 from training.evaluation.intervals import share_of
 from training.evaluation.metrics import Ints, Uncomputable
-from training.evaluation.predictions import AGGREGATIONS, load_served, predict
+from training.evaluation.predictions import load_served, predict
 from training.files import json_bytes, read_json, write_atomic
 from training.params import load_params
 from training.paths import BACKDOOR_REPORT, PARTITION_FILE, TEST_FILE

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.ensemble import choose, count_votes, mean_probabilities
+from serving.ensemble import AGGREGATIONS, Aggregation, choose, count_votes, mean_probabilities
 from training import stage
 from training.evaluation.metrics import (
     auroc,
@@ -18,7 +18,7 @@ from training.evaluation.metrics import (
     reliability,
     weighted_scores,
 )
-from training.evaluation.predictions import AGGREGATIONS, load_served, predict
+from training.evaluation.predictions import load_served, predict
 from training.evaluation.voting import accuracy_by_shard_count, agreement, certified_accuracy
 from training.files import csv_bytes, json_bytes, write_atomic
 from training.params import load_params
@@ -42,9 +42,10 @@ def main() -> None:
     mean, votes = mean_probabilities(by_shard), count_votes(by_shard)
 
     report: dict[str, Any] = {"test_samples": len(test.labels)}
-    labels = {"mean": choose(mean, votes, "mean"), "vote": choose(mean, votes, "vote")}
-    report["mean"] = judge(test.labels, labels["mean"], mean)
-    report["vote"] = judge(test.labels, labels["vote"], votes)
+    scores: dict[Aggregation, NDArray[Any]] = {"mean": mean, "vote": votes}
+    labels = {aggregation: choose(mean, votes, aggregation) for aggregation in AGGREGATIONS}
+    for aggregation in AGGREGATIONS:
+        report[aggregation] = judge(test.labels, labels[aggregation], scores[aggregation])
     write_atomic(METRICS_REPORT, json_bytes(report))
 
     accuracy = (by_shard.argmax(axis=2) == test.labels).mean(axis=1)
@@ -56,18 +57,21 @@ def main() -> None:
     names = np.array(ensemble.manifest.classes)
     confusion = zip(names[test.labels], names[labels["mean"]], names[labels["vote"]], strict=True)
     write_atomic(CONFUSION_REPORT, csv_bytes(("actual", "mean", "vote"), confusion))
-    write_plots(test.labels, by_shard, load_params().seed)
+    write_plots(test.labels, by_shard, scores, labels, load_params().seed)
     for aggregation in labels:
         print(f"{aggregation}: accuracy {report[aggregation]['accuracy']:.4f}")
 
 
-def write_plots(actual: NDArray[np.int64], by_shard: NDArray[np.float32], seed: int) -> None:
-    """The tables behind the plots; ``by_shard``: (S, N, C)."""
-    mean, votes = mean_probabilities(by_shard), count_votes(by_shard)
+def write_plots(
+    actual: NDArray[np.int64],
+    by_shard: NDArray[np.float32],
+    scores: Mapping[Aggregation, NDArray[Any]],
+    labels: Mapping[Aggregation, NDArray[np.int64]],
+    seed: int,
+) -> None:
+    """The tables behind the plots; ``by_shard``: (S, N, C), ``scores``: (N, C) and ``labels``: (N,) by aggregation."""
     rows: list[tuple[object, ...]] = []
-    scores: dict[str, NDArray[Any]] = {"mean": mean, "vote": votes}
-    for aggregation in AGGREGATIONS:
-        predicted = choose(mean, votes, aggregation)
+    for aggregation, predicted in labels.items():
         confidence = shares(scores[aggregation])[np.arange(len(predicted)), predicted]
         rows += [(aggregation, *row) for row in reliability(actual, predicted, confidence)]
     write_atomic(RELIABILITY_REPORT, csv_bytes(("aggregation", "confidence", "accuracy", "samples"), rows))
@@ -75,7 +79,7 @@ def write_plots(actual: NDArray[np.int64], by_shard: NDArray[np.float32], seed: 
     rows = [(*by_mean, *by_vote[1:]) for by_mean, by_vote in zip(*counts, strict=True)]
     columns = ("mean", "mean_lowest", "mean_highest", "vote", "vote_lowest", "vote_highest")
     write_atomic(SHARD_COUNT_REPORT, csv_bytes(("shards", *columns), rows))
-    voted = choose(mean, votes, "vote")
+    voted, votes = labels["vote"], scores["vote"]
     certified = certified_accuracy(actual, voted, votes)
     write_atomic(CERTIFIED_REPORT, csv_bytes(("poisoned_shards", "accuracy"), certified))
     write_atomic(AGREEMENT_REPORT, csv_bytes(("votes", "samples", "accuracy"), agreement(actual, voted, votes)))

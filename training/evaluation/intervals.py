@@ -33,5 +33,6 @@ def share_of(hits: NDArray[np.bool_]) -> dict[str, Any]:
 
     Raises Uncomputable when there is no sample.
     """
-    count, interval = int(hits.sum()), wilson_interval(int(hits.sum()), len(hits))
+    count = int(hits.sum())
+    interval = wilson_interval(count, len(hits))
     return {"share": count / len(hits), "interval": interval, "samples": len(hits)}

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from serving.ensemble import Aggregation, Ensemble, EnsembleUnavailable, load_ensemble
+from serving.ensemble import Ensemble, EnsembleUnavailable, load_ensemble
 from training.paths import MODELS_FOLDER
 from training.stage import StageError
 
-AGGREGATIONS: tuple[Aggregation, ...] = ("mean", "vote")
 BATCH = 250  # pictures at a time
 
 
