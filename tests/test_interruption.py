@@ -1,5 +1,6 @@
 """Stopped at any point, the next ``dvc repro`` completes and equals an undisturbed run bit for bit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -109,6 +110,28 @@ def test_both_killed_and_the_request_changed_meanwhile(create: Create) -> None:
     workspace.repro()
     scratch.all_stages()
     assert workspace.models() == scratch.models()
+
+
+def test_a_drill_killed_in_mid_training_goes_on_from_its_last_checkpoint(create: Create) -> None:
+    project = create("project", **SLOW)
+    unlearned = Workspace(project.folder / ".drills/forget/unlearned")
+    command = ("sisa", "drill", "forget", "--samples", "20")
+    drill = project.start(*command)
+    wait_for(lambda: checkpoints(unlearned), "the first checkpoint")
+    assert trainers(unlearned)
+    os.killpg(drill.pid, signal.SIGKILL)
+    drill.communicate(timeout=120)
+    wait_for(lambda: not trainers(unlearned), "the trainer's end")
+    assert not (project.folder / "reports/drills/forget.json").exists()
+
+    out = project.run(*command).stdout
+    assert "trained slices 1 to 2" in out
+    result = json.loads((project.folder / "reports/drills/forget.json").read_text())
+    assert result["identical"] == {"shards": 1, "of": 1}
+    cost = {step: column["cells"] for step, column in result["columns"].items()}
+    assert cost["before"]["sample_epochs"]["value"] == cost["before"]["sample_epochs"]["of"]
+    assert "training was interrupted" in cost["before"]["seconds"]["absent"]
+    assert cost["after"]["seconds"]["value"] > 0
 
 
 def test_a_truncated_and_a_flipped_checkpoint_are_trained_again(trained: Workspace) -> None:
