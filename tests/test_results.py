@@ -39,7 +39,7 @@ def test_seeds_are_put_together_as_mean_and_standard_deviation() -> None:
     assert "Seeds 0, 1;" in page
     assert "| attack by the ensemble's loss, AUC | 0.500 ± 0.141 | 0.500 ± 0.141 | 0.500 ± 0.141 |" in page.splitlines()
     assert "sisa drill forget --seed 0\nsisa drill forget --seed 1\n" in page
-    assert "Made with python 3.11.7, torch 2.15.0, machine Linux, 2 cores." in page
+    assert "Made with seed 0, 1, python 3.11.7, torch 2.15.0, machine Linux, 2 cores." in page
     assert "backdoor" not in page
 
 
@@ -52,18 +52,45 @@ def test_drills_of_different_size_are_different_tables() -> None:
 
 def test_a_backdoor_is_a_row_with_its_setting() -> None:
     run = drill("backdoor", 0, {"before": 0.9, "after": 0.1}, found=0.8)
-    head = next(line for line in backdoors([run]).splitlines() if line.startswith("| drill"))
-    (row,) = [line for line in backdoors([run]).splitlines() if line.startswith("| backdoor-0 ")]
+    page = backdoors([run])
+    (row,) = [line for line in page.splitlines() if line.startswith("| 0 pictures ")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
+    setting = ["0 pictures of other classes, relabelled, to 0", "2 × 2, grey 255, bottom-right", "80%"]
+    assert cells == [*setting, *["0.900 → 0.100"] * 4]
+    assert "Made with seed 0, python 3.11.7, torch 2.15.0, machine Linux, 2 cores." in page
+    head = next(line for line in page.splitlines() if line.startswith("| poison"))
     assert len(cells) == head.strip("|").count("|") + 1
-    assert cells[:6] == [
-        "backdoor-0",
-        "0 samples, others relabelled, to 0",
-        "2 × 2, grey 255, bottom-right",
-        "80%",
-        "0.900",
-        "0.100",
+
+
+def test_backdoors_of_one_recipe_are_one_table() -> None:
+    runs = [drill("backdoor", seed, {"before": 0.9, "after": 0.1}, found=1.0) for seed in range(3)]
+    runs[1]["recipe"] = {**runs[1]["recipe"], "poison": {**SMALL["poison"], "relabel": False}}
+    runs[2]["recipe"] = {**runs[2]["recipe"], "training": {**SMALL["training"], "epochs_per_slice": 9}}
+    page = backdoors(runs)
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## digits, resnet9, 3 shards × 3 slices × 1 epochs",
+        "## digits, resnet9, 3 shards × 3 slices × 9 epochs",
     ]
+    assert page.count("| 0 pictures of the class itself, to 0 |") == 1
+    assert "sisa drill backdoor --seed 0\nsisa drill backdoor --seed 1\n```" in page
+
+
+def test_what_was_written_by_hand_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("reports/drills").mkdir(parents=True)
+    run = drill("forget", 0, {"before": 0.5, "after": 0.5}, samples=5)
+    Path("reports/drills/forget.json").write_bytes(json_bytes(run))
+    (page,) = write_results()
+    first = page.read_text()
+    page.write_text(f"{first}Reading: it forgets.\n")
+    Path("reports/drills/forget.json").write_bytes(json_bytes({**run, "samples": 6}))
+    write_results()
+    assert page.read_text() == first.replace("## 5 samples", "## 6 samples") + "Reading: it forgets.\n"
+
+    page.write_text("Not a word of where the hand begins.\n")
+    with pytest.raises(StageError, match=r"forgetting\.md has no line .*Written by hand"):
+        write_results()
+    assert page.read_text() == "Not a word of where the hand begins.\n"
 
 
 def test_pages_are_written_for_the_drills_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -15,6 +15,7 @@ from training.paths import DRILL_REPORTS
 from training.stage import StageError
 
 RESULTS_FOLDER = Path("docs/results")
+BY_HAND = "<!-- Written by hand from here on: `sisa drill results` keeps it and makes anew what is above. -->"
 Drill = Mapping[str, Any]
 
 
@@ -27,18 +28,36 @@ def write_results(folder: Path = RESULTS_FOLDER) -> list[Path]:
     for kind, name, page in (("forget", "forgetting.md", forgetting), ("backdoor", "backdoor.md", backdoors)):
         chosen = [drill for drill in drills if drill["drill"] == kind]
         if chosen:
-            write_atomic(folder / name, page(chosen).encode())
-            written.append(folder / name)
+            path = folder / name
+            write_atomic(path, f"{page(chosen)}\n{BY_HAND}\n{by_hand(path)}".encode())
+            written.append(path)
     return written
+
+
+def by_hand(path: Path) -> str:
+    """What people have written below the line of an earlier page."""
+    if not path.is_file():
+        return ""
+    _, line, text = path.read_text(encoding="utf-8").partition(f"{BY_HAND}\n")
+    if not line:
+        raise StageError(
+            f"{path} has no line {BY_HAND!r}, below which it would be kept; put the line in, or move the page away"
+        )
+    return text
+
+
+def grouped(drills: Iterable[Drill], key: Callable[[Drill], object]) -> Iterable[list[Drill]]:
+    """Drills of the same key together, in the order of their first."""
+    groups: dict[str, list[Drill]] = {}
+    for drill in drills:
+        groups.setdefault(json.dumps(key(drill), sort_keys=True), []).append(drill)
+    return groups.values()
 
 
 def forgetting(drills: Sequence[Drill]) -> str:
     """Drills that differ in their seed alone are one table: mean ± standard deviation over the seeds."""
-    groups: dict[str, list[Drill]] = {}
-    for drill in drills:
-        groups.setdefault(json.dumps([drill["samples"], drill["recipe"]], sort_keys=True), []).append(drill)
     parts = ["# Forgetting random samples\n"]
-    for group in groups.values():
+    for group in grouped(drills, lambda drill: [drill["samples"], drill["recipe"]]):
         seeds = ", ".join(str(drill["seed"]) for drill in group)
         parts.append(f"## {group[0]['samples']} samples, {recipe(group[0])}\n")
         parts.append(f"Seeds {seeds}; mean ± standard deviation over them where there are several.\n")
@@ -58,28 +77,47 @@ def forgetting(drills: Sequence[Drill]) -> str:
 
 
 def backdoors(drills: Sequence[Drill]) -> str:
-    """A row for each drill."""
-    head = ["drill", "poison", "trigger", "found", "attack success, before", "after", "floor, before", "after"]
-    head += ["recovery, before", "after", "accuracy, before", "after", "recipe"]
-    table = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for drill in drills:
-        poison = drill["recipe"]["poison"]
-        trigger = poison["trigger"]
-        what = "others relabelled" if poison["relabel"] else "the target's own"
-        cells = [
-            in_words(columns_of(drill)[step][name], "share")
-            for name in ("attack_success", "attack_floor", "attack_recovery", "accuracy_mean")
-            for step in ("before", "after")
-        ]
-        described = [
-            drill["name"],
-            f"{poison['samples']} samples, {what}, to {poison['target_class']}",
-            f"{trigger['size']} × {trigger['size']}, grey {trigger['value']}, {trigger['position']}",
-            f"{drill['found']:.0%}",
-        ]
-        table.append(f"| {' | '.join([*described, *cells, recipe(drill)])} |")
-    text = "Mean of probabilities; in brackets 95% intervals.\n"
-    return "\n".join(["# Forgetting a backdoor\n", "\n".join(table) + "\n", text, provenance(drills)])
+    """A table for each recipe, in it a row for each drill."""
+    cells = {
+        "attack success": "attack_success",
+        "floor": "attack_floor",
+        "recovery": "attack_recovery",
+        "accuracy": "accuracy_mean",
+    }
+    parts = [
+        "# Forgetting a backdoor\n",
+        "Each cell: before → after forgetting what was found of the poison, by the mean of probabilities, with 95% "
+        "intervals.\n",
+        "- attack success: test pictures of other classes that the trigger turns into the target class\n"
+        "- floor: the same pictures without the trigger, taken for the target class by mistake\n"
+        "- recovery: the same pictures with the trigger, still given their true class\n"
+        "- accuracy: all test pictures, without the trigger\n",
+    ]
+    for group in grouped(drills, lambda drill: {**drill["recipe"], "poison": None}):
+        parts.append(f"## {recipe(group[0])}\n")
+        table = [f"| poison | trigger | found | {' | '.join(cells)} |", "|" + "---|" * (3 + len(cells))]
+        for drill in group:
+            columns = columns_of(drill)
+            changes = [
+                f"{in_words(columns['before'][name], 'share')} → {in_words(columns['after'][name], 'share')}"
+                for name in cells.values()
+            ]
+            table.append(f"| {' | '.join([*setting(drill), *changes])} |")
+        parts += ["\n".join(table) + "\n", provenance(group)]
+    return "\n".join(parts)
+
+
+def setting(drill: Drill) -> list[str]:
+    """What was poisoned, how it was marked and how much of it was found."""
+    poison = drill["recipe"]["poison"]
+    trigger = poison["trigger"]
+    whose = "of other classes, relabelled" if poison["relabel"] else "of the class itself"
+    side = trigger["size"]
+    return [
+        f"{poison['samples']} pictures {whose}, to {poison['target_class']}",
+        f"{side} × {side}, grey {trigger['value']}, {trigger['position']}",
+        f"{drill['found']:.0%}",
+    ]
 
 
 def over_seeds(cells: Sequence[Cell], kind: str) -> str:
@@ -101,8 +139,9 @@ def recipe(drill: Drill) -> str:
     )
 
 
-def provenance(drills: Iterable[Drill]) -> str:
-    """Commands, versions and machines."""
+def provenance(drills: Sequence[Drill]) -> str:
+    """Commands, seeds, versions and machines."""
     commands = "\n".join(drill["command"] for drill in drills)
     machines = {", ".join(f"{name} {value}" for name, value in drill["environment"].items()) for drill in drills}
-    return f"```sh\n{commands}\n```\n\nMade with {'; '.join(sorted(machines))}.\n"
+    seeds = ", ".join(str(seed) for seed in sorted({drill["seed"] for drill in drills}))
+    return f"```sh\n{commands}\n```\n\nMade with seed {seeds}, {'; '.join(sorted(machines))}.\n"
