@@ -49,7 +49,7 @@ def test_a_watched_list_is_recognised_while_it_is_trained_on_and_no_longer_once_
     before = report(memoriser, "membership")
     assert (before["list"]["applied"], before["list"]["listed"], before["forget"]["samples"]) == (False, 60, 60)
     assert before["forget"]["own_shard_confidence"]["auc"] > 0.9
-    assert before["forget"]["likelihood_ratio"]["auc"] > 0.9
+    assert before["forget"]["likelihood_ratio"]["interval"][0] > 0.7  # by two shards' measure of what is usual
     assert before["forget"]["ensemble_loss"]["interval"][0] > 0.6  # two shards of three never held a sample
 
     memoriser.change(forget__apply=True)
@@ -58,8 +58,9 @@ def test_a_watched_list_is_recognised_while_it_is_trained_on_and_no_longer_once_
     assert (after["list"]["applied"], after["list"]["listed"]) == (True, 60)
     assert after["list"]["sha256"] == before["list"]["sha256"]
     for attack in ("ensemble_loss", "own_shard_confidence", "likelihood_ratio"):
-        low, high = after["forget"][attack]["interval"]
-        assert low < 0.5 < high
+        # Not `< high`: a shard that loses more of one class leans to the other, so what it lost may look less
+        # familiar than what nobody ever had.
+        assert after["forget"][attack]["interval"][0] < 0.5
     # What is retained is known by heart as before: the attack has not lost its edge.
     assert after["training"]["own_shard_confidence"]["auc"] > 0.9
 
