@@ -77,13 +77,13 @@ def test_backdoors_of_one_recipe_are_one_table() -> None:
 
 def test_what_was_written_by_hand_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("reports/drills").mkdir(parents=True)
+    Path("docs/results/drills").mkdir(parents=True)
     run = drill("forget", 0, {"before": 0.5, "after": 0.5}, samples=5)
-    Path("reports/drills/forget.json").write_bytes(json_bytes(run))
+    Path("docs/results/drills/forget.json").write_bytes(json_bytes(run))
     (page,) = write_results()
     first = page.read_text()
     page.write_text(f"{first}Reading: it forgets.\n")
-    Path("reports/drills/forget.json").write_bytes(json_bytes({**run, "samples": 6}))
+    Path("docs/results/drills/forget.json").write_bytes(json_bytes({**run, "samples": 6}))
     write_results()
     assert page.read_text() == first.replace("## 5 samples", "## 6 samples") + "Reading: it forgets.\n"
 
@@ -97,8 +97,8 @@ def test_pages_are_written_for_the_drills_that_there_are(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StageError, match="holds no drill's result"):
         write_results()
-    Path("reports/drills").mkdir(parents=True)
+    Path("docs/results/drills").mkdir(parents=True)
     run = drill("forget", 0, {"before": 0.5, "after": 0.5}, samples=5)
-    Path("reports/drills/forget.json").write_bytes(json_bytes(run))
+    Path("docs/results/drills/forget.json").write_bytes(json_bytes(run))
     assert write_results() == [Path("docs/results/forgetting.md")]
-    assert [path.name for path in Path("docs/results").iterdir()] == ["forgetting.md"]
+    assert sorted(path.name for path in Path("docs/results").iterdir()) == ["drills", "forgetting.md"]

@@ -80,7 +80,7 @@ def forget(
 
 @drill.command()
 def results() -> None:
-    """Write docs/results/forgetting.md and backdoor.md from reports/drills/*.json."""
+    """Write docs/results/forgetting.md and backdoor.md from docs/results/drills/*.json."""
     for path in write_results():
         print(path)
 

@@ -1,4 +1,8 @@
-"""Drills as pages of ``docs/results/``: what was run on what, and what came out."""
+"""Published drills as pages of ``docs/results/``: what was run on what, and what came out.
+
+The report shows the drills of a workspace, ``reports/drills/``; pages are made of copies of them in
+``docs/results/drills/``, so that what was once published is not in everyone's report.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ from typing import Any
 from training.evaluation.drills import columns_of
 from training.evaluation.evidence import ROWS, Cell, in_words
 from training.files import read_json, write_atomic
-from training.paths import DRILL_REPORTS
 from training.stage import StageError
 
 RESULTS_FOLDER = Path("docs/results")
@@ -21,9 +24,11 @@ Drill = Mapping[str, Any]
 
 def write_results(folder: Path = RESULTS_FOLDER) -> list[Path]:
     """Write a page for each kind of drill that was run; raises StageError when none was."""
-    drills = [read_json(path) for path in sorted(DRILL_REPORTS.glob("*.json"))]
+    drills = [read_json(path) for path in sorted((folder / "drills").glob("*.json"))]
     if not drills:
-        raise StageError(f"{DRILL_REPORTS} holds no drill's result; run `sisa drill forget` or `sisa drill backdoor`")
+        raise StageError(
+            f"{folder / 'drills'} holds no drill's result; copy there from reports/drills what is to be shown"
+        )
     written = []
     for kind, name, page in (("forget", "forgetting.md", forgetting), ("backdoor", "backdoor.md", backdoors)):
         chosen = [drill for drill in drills if drill["drill"] == kind]
