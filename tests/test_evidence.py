@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from training.evaluation.evidence import ROWS, before, cell, cost, in_words, remember
-from training.evaluation.report import Table, verdict
+from training.evaluation.report import POISONED_LIST, Table, verdict
 
 
 def evidence(generation: int, listed: str = "list", **cells: Any) -> dict[str, Any]:
@@ -144,3 +144,13 @@ def test_the_verdict_says_what_the_interval_says(interval: tuple[float, float], 
     now["cells"]["attack_success"] = {"absent": "no trigger"}
     (sentence,) = verdict(now)
     assert sentence.startswith(f"The attack by loss {expected}")
+
+
+def test_the_verdict_on_poisoned_samples_says_what_an_attack_by_loss_cannot_tell() -> None:
+    now = evidence(1, loss_auc={"value": 0.02, "interval": (0.01, 0.03)})
+    now["cells"] |= {"attack_success": {"value": 0.024}, "attack_floor": {"value": 0.025}}
+    now |= {"poisoned": 0, "list": {**now["list"], "listed": 500}}
+    loss, backdoor, reading = verdict(now)
+    assert "less familiar" in loss
+    assert "succeeds on 2.4% of the test pictures, against 2.5% without it" in backdoor
+    assert reading == POISONED_LIST

@@ -38,6 +38,13 @@ NO_REFERENCE = (
     "none was trained for this generation; `sisa drill forget` trains one and compares the models byte for byte"
 )
 
+# A list of poisoned samples is not of the kind that it is compared with.
+POISONED_LIST = (
+    "Listed samples that are poisoned carry the trigger, and another label where they are relabelled; the never seen "
+    "ones do not. An attack by loss may tell them apart by that, without any memory of them; the likelihood ratio "
+    "compares each sample with shards that never held it."
+)
+
 
 @dataclass
 class Table:
@@ -85,6 +92,7 @@ def main() -> None:
         "now": now,
         "previous": history[0]["generation"] if len(history) > 1 else None,
         "verdict": verdict(now),
+        "poisoned_list": POISONED_LIST,
         "table": Table(f"Generation {now['generation']}", columns),
         "drills": [(drill, Table(drill["title"], columns_of(drill))) for drill in drills],
         "plots": draw(),
@@ -132,6 +140,8 @@ def verdict(now: Mapping[str, Any]) -> list[str]:
             f"A backdoor was planted: {now['poisoned']:,} poisoned samples are in training, the trigger succeeds on "
             f"{success:.1%} of the test pictures, against {floor:.1%} without it."
         )
+        if listed["listed"]:
+            sentences.append(POISONED_LIST)
     return sentences
 
 
