@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier
 
 from training.evaluation.attacks import (
+    FEWEST,
     auc,
     auc_interval,
     cross_entropies,
@@ -88,6 +89,23 @@ def test_the_bootstrap_interval_agrees_with_drawing_samples_anew() -> None:
     assert auc_interval(members, others, seed=1, resamples=3000) == pytest.approx(
         np.quantile(brute, [0.025, 0.975]), abs=0.01
     )
+
+
+@pytest.mark.parametrize(("members", "others"), [(FEWEST, 355), (FEWEST, FEWEST), (150, 100)])
+def test_of_95_percent_intervals_about_95_in_100_hold_the_truth(members: int, others: int) -> None:
+    # Scores of one kind: the truth is 0.5. Of 400 intervals 380 ± 9 would hold it (two standard deviations of a
+    # binomial); few samples cost some of that, a single one would leave two in three without it.
+    random = np.random.default_rng(0)
+    held = 0
+    for trial in range(400):
+        low, high = auc_interval(random.normal(size=members), random.normal(size=others), seed=trial, resamples=200)
+        held += low <= 0.5 <= high
+    assert 0.90 <= held / 400 <= 0.98
+
+
+def test_an_interval_of_too_few_samples_is_absent_with_the_reason() -> None:
+    with pytest.raises(Uncomputable, match="needs 20 samples on either side, there are 19 and 355"):
+        auc_interval(np.arange(19.0), np.arange(355.0), seed=0)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.evaluation.backdoor import judge_trigger
+from training.evaluation.backdoor import judge_ensemble, judge_trigger
 from training.evaluation.metrics import Uncomputable
 
 
@@ -41,3 +41,19 @@ def test_a_model_that_always_says_the_target_has_full_attack_success_and_as_high
 def test_pictures_of_the_target_class_alone_support_no_attack_success() -> None:
     with pytest.raises(Uncomputable, match="no sample"):
         judge_trigger(np.array([1, 1]), np.array([1, 1]), np.array([1, 1]), target=1)
+
+
+def test_the_ensemble_is_judged_by_mean_and_by_vote() -> None:
+    # Three shards, two classes, target 1; one picture of class 0 and one of class 1. With the trigger one shard is
+    # nearly sure of the target and two lean to class 0: the mean, (0.6 + 0.6 + 0.05) / 3 < 1/2 for class 0, falls for
+    # it, the vote, 2 to 1 for class 0, does not. Without the trigger all are right.
+    actual = np.array([0, 1])
+    clean = np.array([[[0.9, 0.1], [0.1, 0.9]]] * 3, np.float32)
+    triggered = clean.copy()
+    triggered[:, 0] = [[0.6, 0.4], [0.6, 0.4], [0.05, 0.95]]
+    report = judge_ensemble(actual, clean, triggered, target=1)
+    shares = {name: {key: value["share"] for key, value in judged.items()} for name, judged in report.items()}
+    assert shares == {
+        "mean": {"attack_success": 1, "floor": 0, "recovery": 0, "clean_accuracy": 1},
+        "vote": {"attack_success": 0, "floor": 0, "recovery": 1, "clean_accuracy": 1},
+    }

@@ -32,8 +32,10 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
         calls.update(name=name, params=params, sample_ids=sample_ids, **more)
 
     monkeypatch.setattr(command, "run_drill", record)
+    monkeypatch.setattr(command, "run_dvc", lambda folder, *arguments: calls.update(dvc=(folder, *arguments)))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(SMALL))
+    (tmp_path / "forget").mkdir()
     return calls
 
 
@@ -95,6 +97,29 @@ def test_a_forget_drill_draws_samples_by_the_seed(asked: Asked, monkeypatch: pyt
         drawn("--samples", "1442")
 
 
+def test_what_is_forgotten_is_not_trained_on_again_unless_that_is_asked_for(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("forget/requests.txt").write_text("3\n5\n")
+    for drill in (("backdoor",), ("forget", "--samples", "3")):
+        with pytest.raises(StageError, match=r"name 2 samples that are still in the source.*--include-forgotten"):
+            sisa(monkeypatch, "drill", *drill)
+        assert not asked
+        sisa(monkeypatch, "drill", *drill, "--include-forgotten")
+        assert asked["sample_ids"]
+        asked.clear()
+
+
+def test_a_report_that_is_there_is_made_anew_with_the_drill(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    sisa(monkeypatch, "drill", "backdoor")
+    assert "dvc" not in asked
+    Path("reports").mkdir()
+    Path("reports/report.html").touch()
+    sisa(monkeypatch, "drill", "backdoor", "--fresh")
+    assert asked["dvc"] == (Path(), "repro", "--single-item", "report")
+    assert asked["story"]["command"] == "sisa drill backdoor"  # what goes on with it, and what repeats it elsewhere
+
+
 def test_the_order_by_hash_depends_on_seed_and_purpose() -> None:
     ids = [str(number) for number in range(50)]
     orders = [by_hash(ids, seed, purpose) for seed in (0, 1) for purpose in ("found", "forgotten")]
@@ -106,9 +131,10 @@ def test_the_order_by_hash_depends_on_seed_and_purpose() -> None:
 def test_a_name_that_leads_elsewhere_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(SMALL))
+    (tmp_path / "forget").mkdir()
     with pytest.raises(StageError, match="it names a file and a folder"):
         sisa(monkeypatch, "drill", "forget", "--samples", "3", f"--name={name}")
-    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["forget", "params.yaml"]
 
 
 def test_outside_of_a_project_a_drill_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,9 @@ def evidence(generation: int, listed: str = "list", **cells: Any) -> dict[str, A
         "retained": 90,
         "forgotten": 10,
         "poisoned": 0,
-        "list": {"applied": True, "listed": 10, "sha256": listed},
+        "models": f"models {generation}",
+        "list": {"applied": True, "listed": 10, "already_gone": 0, "sha256": listed},
+        "backdoor": {"target_class": "cat", "trigger": {"size": 3}},
         "cells": {**known, **cells},
     }
 
@@ -82,6 +84,33 @@ def test_looking_again_at_a_generation_keeps_the_one_before_it_and_what_it_cost(
     assert history[-1]["cells"]["sample_epochs"] == {"value": 70, "of": 100}
 
 
+def test_a_generation_of_the_same_models_cost_nothing() -> None:
+    # Another default aggregation, say: the plan and the trainers' reports are still those of the training before.
+    cost: dict[str, Any] = {"sample_epochs": {"value": 70, "of": 100}, "seconds": {"value": 9.0}}
+    history = remember(remember([], evidence(1, **cost)), {**evidence(2, **cost), "models": "models 1"})
+    assert [each["cells"]["sample_epochs"] for each in history] == [{"value": 70, "of": 100}, {"value": 0, "of": 100}]
+    assert history[-1]["cells"]["seconds"] == {"value": 0}
+    again = remember(history, {**evidence(2, **cost), "models": "models 1"})
+    assert again == history
+
+
+def test_seconds_stand_beside_those_of_the_last_full_training() -> None:
+    full: dict[str, Any] = {"sample_epochs": {"value": 100, "of": 100}, "seconds": {"value": 50.0}}
+    part: dict[str, Any] = {"sample_epochs": {"value": 20, "of": 100}, "seconds": {"value": 10.0}}
+    killed: dict[str, Any] = {"sample_epochs": {"value": 100, "of": 100}, "seconds": {"absent": "interrupted"}}
+    history: list[Any] = []
+    for generation, cells in enumerate((part, full, part, killed, part), start=1):
+        history = remember(history, evidence(generation, **cells))
+        seconds = history[-1]["cells"]["seconds"]
+        expected = [
+            {"value": 10.0},
+            {"value": 50.0, "of": 50.0},
+            {"value": 10.0, "of": 50.0},
+            {"absent": "interrupted"},
+        ]
+        assert seconds == [*expected, expected[2]][generation - 1]
+
+
 def test_before_is_the_previous_generations_evidence() -> None:
     column = before([evidence(1), evidence(2)])
     assert {name: each["value"] for name, each in column.items()} == {name: 0.1 for name, _, _ in ROWS}
@@ -97,6 +126,19 @@ def test_before_shows_no_attack_on_another_list() -> None:
     column = before([evidence(1, listed="nobody"), evidence(2, listed="somebody")])
     assert "generation 1 was attacked on another list" in column["loss_auc"]["absent"]
     assert column["accuracy_mean"] == {"value": 0.1, "of": 100}
+
+    now_none = evidence(2, listed="nobody", loss_auc={"absent": "no list"}, ratio_auc={"absent": "no list"})
+    column = before([evidence(1, listed="somebody", ratio_auc={"absent": "two shards"}), now_none])
+    assert "generation 1 was attacked on another list" in column["loss_auc"]["absent"]
+    assert column["ratio_auc"] == {"absent": "two shards"}  # nothing in either: the reason that it always had
+
+
+def test_before_shows_no_success_of_another_trigger() -> None:
+    another = {**evidence(1), "backdoor": {"target_class": "dog", "trigger": {"size": 3}}}
+    column = before([another, evidence(2)])
+    for name in ("attack_success", "attack_floor", "attack_recovery"):
+        assert "generation 1 was tried with another trigger or target class" in column[name]["absent"]
+    assert column["loss_auc"] == {"value": 0.1, "of": 100}
 
 
 def test_evidence_of_an_earlier_version_has_a_reason_in_the_rows_it_did_not_know() -> None:
@@ -115,6 +157,8 @@ def test_evidence_of_an_earlier_version_has_a_reason_in_the_rows_it_did_not_know
         ({"value": 3, "of": 25}, "count", "3 of 25"),
         ({"value": 1500, "of": 6000}, "count", "1,500 of 6,000 (25.0%)"),
         ({"value": 1234.56}, "seconds", "1,234.6"),
+        ({"value": 250.0, "of": 1000.0}, "seconds", "250.0 of 1,000.0 (25.0%)"),
+        ({"value": 1500.25, "spread": 12.0}, "count", "1,500.2 ± 12.0"),
         ({"absent": "reason"}, "share", "–"),
     ],
 )
@@ -141,16 +185,32 @@ def test_one_reason_is_one_note_however_often_it_holds() -> None:
 )
 def test_the_verdict_says_what_the_interval_says(interval: tuple[float, float], expected: str) -> None:
     now = evidence(1, loss_auc={"value": 0.5, "interval": interval})
-    now["cells"]["attack_success"] = {"absent": "no trigger"}
+    now["cells"] |= {"attack_success": {"absent": "no trigger"}, "ratio_auc": {"absent": "two shards"}}
     (sentence,) = verdict(now)
     assert sentence.startswith(f"The attack by loss {expected}")
+
+
+def test_the_verdict_on_few_samples_is_that_they_are_few() -> None:
+    now = evidence(1, loss_auc={"value": 0.93})
+    now["cells"] |= {"attack_success": {"absent": "no trigger"}, "ratio_auc": {"absent": "two shards"}}
+    assert verdict(now) == ["The attack by loss has too few samples to say anything (AUC 0.930)."]
+
+
+def test_watched_samples_that_are_gone_from_the_source_are_not_trained_on() -> None:
+    now = evidence(1, loss_auc={"absent": "none"}, ratio_auc={"absent": "none"}, attack_success={"absent": "none"})
+    now["list"] |= {"applied": False, "listed": 5, "already_gone": 3}
+    assert verdict(now) == ["2 listed samples are only watched: they are still trained on."]
 
 
 def test_the_verdict_on_poisoned_samples_says_what_an_attack_by_loss_cannot_tell() -> None:
     now = evidence(1, loss_auc={"value": 0.02, "interval": (0.01, 0.03)})
     now["cells"] |= {"attack_success": {"value": 0.024}, "attack_floor": {"value": 0.025}}
+    now["cells"]["ratio_auc"] = {"absent": "two shards"}
     now |= {"poisoned": 0, "list": {**now["list"], "listed": 500}}
     loss, backdoor, reading = verdict(now)
     assert "less familiar" in loss
-    assert "succeeds on 2.4% of the test pictures, against 2.5% without it" in backdoor
+    assert backdoor == (
+        "A backdoor was planted, all of it is forgotten: the trigger turns 2.4% of the other classes' test pictures "
+        "into its class, 2.5% are taken for it without the trigger."
+    )
     assert reading == POISONED_LIST

@@ -61,10 +61,12 @@ def test_samples_that_look_alike_are_not_told_apart() -> None:
 
 
 def test_what_the_samples_do_not_support_is_absent_with_the_reason() -> None:
-    report = judge_scores(np.arange(3.0), np.arange(2000.0), seed=0)
-    assert set(report) == {"auc", "interval", "tpr_at_fpr_0.01", "absent"}
+    report = judge_scores(np.arange(19.0), np.arange(2000.0), seed=0)
+    assert set(report) == {"auc", "tpr_at_fpr_0.01", "absent"}
     assert report["absent"] == {
-        "tpr_at_fpr_0.001": "needs 10,000 samples never trained on, so that ten may be mistaken; there are 2,000"
+        "interval": "needs 20 samples on either side, there are 19 and 2,000: drawing so few anew says little of what "
+        "others would have given",
+        "tpr_at_fpr_0.001": "needs 10,000 samples never trained on, so that ten may be mistaken; there are 2,000",
     }
     report = attack(judged(4, 0), judged(100, 1), seed=0)
     assert report["absent"] == {"reference": "5 folds need 5 samples a side, there are 4 and 100"}

@@ -222,6 +222,24 @@ def test_a_watched_list_forgets_nothing_and_is_still_checked(folder: Path, capsy
         partition.main()
 
 
+def test_watching_does_not_bring_back_what_is_forgotten(folder: Path) -> None:
+    (folder / "forget/a.txt").write_text("3\n5\n")
+    partition.main()
+    before = contents()
+    watch = yaml.safe_dump({**SMALL, "forget": {"apply": False}})
+    (folder / "params.yaml").write_text(watch)
+    (folder / "forget/b.txt").write_text("8\n")
+    with pytest.raises(StageError, match=r"2 listed samples are forgotten already \(3, 5\).*`sisa drill forget`"):
+        partition.main()
+    assert contents() == before
+
+    # Off the lists they may come back, and others may be watched: nothing that is listed is forgotten.
+    (folder / "forget/a.txt").write_text("")
+    partition.main()
+    assert contents() != before
+    partition.main()
+
+
 def test_forgetting_everything_is_refused(folder: Path) -> None:
     (folder / "forget/a.txt").write_text("".join(f"{number}\n" for number in range(1442)))
     with pytest.raises(StageError, match="nothing is retained"):

@@ -5,9 +5,11 @@ from html.parser import HTMLParser
 
 import pytest
 from conftest import Workspace
+from test_results import drill
 
 from training.evaluation import plots
-from training.evaluation.report import code
+from training.evaluation.report import POISONED_LIST, code
+from training.files import json_bytes
 
 ROC = [{"attack": "forget: loss", "fpr": rate, "tpr": rate**0.5} for rate in (0.01, 0.1, 1.0)]
 
@@ -71,9 +73,17 @@ def test_the_report_shows_the_generation_before_and_needs_nothing_from_elsewhere
     trained: Workspace,
 ) -> None:
     first = (trained.folder / "reports/report.html").read_text()
+    assert "<h2>Drills</h2>" not in first
     assert "generation 1 is the first that was reported here" in first
     accuracy = re.findall(r"<dd>([\d.]+)</dd>", first)[0]
 
+    runs = {
+        "scratch": drill("forget", 0, {"before": 0.25, "after": 0.5, "retrained": 0.75}, samples=5),
+        "poison": drill("backdoor", 1, {"before": 0.25, "after": 0.5}, found=1.0),
+    }
+    runs["scratch"] |= {"identical": {"shards": 2, "of": 3}, "title": "<script>"}
+    for name, run in runs.items():
+        (trained.folder / f"reports/drills/{name}.json").write_bytes(json_bytes(run))
     trained.forget("3", "5", "8", "13", "21", "34")
     trained.all_stages()
     text = (trained.folder / "reports/report.html").read_text()
@@ -88,6 +98,12 @@ def test_the_report_shows_the_generation_before_and_needs_nothing_from_elsewhere
         assert "generation 1 was attacked on another list" in shown
     assert f"| accuracy, mean of probabilities | {float(accuracy):.3f} [" in markdown
     assert "Before is generation 1." in markdown
+    for shown in (text, markdown):
+        assert "digits, resnet9, 3 shards × 3 slices × 1 epochs" in shown
+        assert "2 of 3 shards" in shown
+        assert shown.count(POISONED_LIST) == 1  # with the backdoor's drill alone
+    assert "| accuracy, mean of probabilities | 0.250 | 0.500 | 0.750 |" in markdown.splitlines()
+    assert text.count("this drill trains no reference from scratch") == 1
     assert "1,436 samples retained, 6 forgotten" in markdown
 
     closing = trained.stage("evaluation.summary").stdout.splitlines()[-1]  # how `make repro` ends

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import SMALL
 
+from training.evaluation.drills import read_drills
 from training.evaluation.evidence import ROWS
 from training.evaluation.results import backdoors, forgetting, write_results
 from training.files import json_bytes
@@ -20,6 +22,7 @@ def drill(kind: str, seed: int, values: dict[str, float], **more: Any) -> dict[s
     return {
         "drill": kind,
         "name": f"{kind}-{seed}",
+        "title": "A drill",
         "seed": seed,
         "command": f"sisa drill {kind} --seed {seed}",
         "recipe": {part: SMALL[part] for part in ("data", "sisa", "network", "training", "poison")},
@@ -36,10 +39,9 @@ def test_seeds_are_put_together_as_mean_and_standard_deviation() -> None:
         for seed, value in ((0, 0.4), (1, 0.6))
     ]
     page = forgetting(runs)
-    assert "Seeds 0, 1;" in page
     assert "| attack by the ensemble's loss, AUC | 0.500 ± 0.141 | 0.500 ± 0.141 | 0.500 ± 0.141 |" in page.splitlines()
     assert "sisa drill forget --seed 0\nsisa drill forget --seed 1\n" in page
-    assert "Made with seed 0, 1, python 3.11.7, torch 2.15.0, machine Linux, 2 cores." in page
+    assert "Made with seeds 0, 1, python 3.11.7, torch 2.15.0, machine Linux, 2 cores, and these parameters:" in page
     assert "backdoor" not in page
 
 
@@ -47,7 +49,35 @@ def test_drills_of_different_size_are_different_tables() -> None:
     runs = [drill("forget", 0, {"before": 0.5, "after": 0.5}, samples=samples) for samples in (5, 500)]
     page = forgetting(runs)
     assert page.count("| | before | after | retrained from scratch |") == 2
-    assert "| accuracy, majority vote | 0.500 | 0.500 | – |" in page
+    assert "| accuracy, majority vote | 0.500 | 0.500 | – (1) |" in page
+    assert page.count("(1) this drill trains no reference from scratch") == 2
+
+
+def test_what_is_absent_for_a_seed_is_absent_with_the_reason_and_the_seed() -> None:
+    runs = [drill("forget", seed, {"before": 0.5, "after": 0.5, "retrained": 0.5}, samples=5) for seed in (0, 7)]
+    runs[1]["columns"]["after"]["cells"]["loss_auc"] = {"absent": "too few"}
+    page = forgetting(runs)
+    assert "| attack by the ensemble's loss, AUC | 0.500 | – (1) | 0.500 |" in page
+    assert "(1) seed 7: too few\n" in page
+
+
+def test_a_page_holds_the_parameters_and_no_seconds_of_a_busy_machine() -> None:
+    page = forgetting([drill("forget", 0, {"before": 0.5, "after": 0.5}, samples=5)])
+    params = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    assert params == {part: SMALL[part] for part in ("data", "sisa", "network", "training")}
+    assert "seconds" not in page
+
+
+def test_a_file_that_is_no_drills_result_is_named(tmp_path: Path) -> None:
+    for text, message in (
+        ("{", r"x\.json is damaged"),
+        ("{}", r"x\.json is not the result of a drill \(drill: Field required"),
+        ('{"drill": "other"}', r"drill: Input should be 'backdoor' or 'forget'"),
+    ):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(StageError, match=message) as error:
+            read_drills(tmp_path)
+        assert "delete it and run" not in str(error.value)  # no `dvc repro` brings a drill back
 
 
 def test_a_backdoor_is_a_row_with_its_setting() -> None:
@@ -57,7 +87,7 @@ def test_a_backdoor_is_a_row_with_its_setting() -> None:
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     setting = ["0 pictures of other classes, relabelled, to 0", "2 × 2, grey 255, bottom-right", "80%"]
     assert cells == [*setting, *["0.900 → 0.100"] * 4]
-    assert "Made with seed 0, python 3.11.7, torch 2.15.0, machine Linux, 2 cores." in page
+    assert "Made with seed 0, python 3.11.7, torch 2.15.0, machine Linux, 2 cores, and these parameters:" in page
     head = next(line for line in page.splitlines() if line.startswith("| poison"))
     assert len(cells) == head.strip("|").count("|") + 1
 

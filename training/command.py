@@ -11,12 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from training import stage
+from training.erasure.forget_list import read_forget_lists
 from training.evaluation.drills import Step, run_drill, run_dvc
 from training.evaluation.results import write_results
 from training.params import Params, check_params, load_params
+from training.partition import locate
 from training.paths import HTML_REPORT
 from training.poison import plant
-from training.sources import open_source
+from training.sources import Source, open_source
 from training.stage import StageError
 
 app = typer.Typer(help="Drills that show what the pipeline forgets.", no_args_is_help=True, add_completion=False)
@@ -25,6 +27,9 @@ app.add_typer(drill, name="drill")
 
 Name = Annotated[str, typer.Option(help="names the workspace and the result, reports/drills/NAME.json")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="start anew instead of going on with what is there")]
+IncludeForgotten = Annotated[
+    bool, typer.Option("--include-forgotten", help="train also on what is forgotten but still in the source")
+]
 Seed = Annotated[int | None, typer.Option(help="instead of params.yaml's")]
 
 
@@ -41,11 +46,12 @@ def backdoor(
     position: Annotated[str | None, typer.Option(help="random or a corner, as bottom-right")] = None,
     seed: Seed = None,
     name: Name = "backdoor",
+    include_forgotten: IncludeForgotten = False,
     fresh: Fresh = False,
 ) -> None:
     """Plant a backdoor, measure it, forget the poisoned samples that are found, measure again."""
     params = changed(load_params(), seed=seed)
-    source = open_source(params.data)
+    source = open_for_drill(params, include_forgotten)
     poison = given(params.poison.model_dump(), samples=samples, relabel=relabel)
     poison["trigger"] = given(poison["trigger"], value=value, size=size, position=position)
     poison["samples"] = poison["samples"] or max(1, len(source.train.ids) // 100)
@@ -66,11 +72,12 @@ def forget(
     samples: Annotated[int, typer.Option(min=1, help="random training samples to forget")],
     seed: Seed = None,
     name: Name = "forget",
+    include_forgotten: IncludeForgotten = False,
     fresh: Fresh = False,
 ) -> None:
     """Watch random samples, forget them, and train from scratch what never had them."""
     params = changed(load_params(), seed=seed)
-    ids = open_source(params.data).train.ids
+    ids = open_for_drill(params, include_forgotten).train.ids
     if samples >= len(ids):
         raise StageError(f"--samples {samples}: there are {len(ids)} to train on, and some must stay")
     listed = by_hash(ids, params.seed, "forgotten")[:samples]
@@ -83,6 +90,22 @@ def results() -> None:
     """Write docs/results/forgetting.md and backdoor.md from docs/results/drills/*.json."""
     for path in write_results():
         print(path)
+
+
+def open_for_drill(params: Params, include_forgotten: bool) -> Source:
+    """The source of data, of which a drill takes everything.
+
+    Raises StageError when it still has pictures that the project's forget lists name, unless they
+    are to be trained on once more.
+    """
+    source = open_source(params.data)
+    found, _ = locate(read_forget_lists(), source)
+    if found and not include_forgotten:
+        raise StageError(
+            f"the forget lists name {len(found)} samples that are still in the source: a drill would train on them "
+            "again, in .drills/. Take their pictures out of the source, or allow it with --include-forgotten"
+        )
+    return source
 
 
 def given(section: Mapping[str, Any], **options: object) -> dict[str, Any]:
@@ -111,7 +134,7 @@ def finish(
     story: Mapping[str, Any],
     fresh: bool,
 ) -> None:
-    command = " ".join(["sisa", *sys.argv[1:]])
+    command = " ".join(["sisa", *(word for word in sys.argv[1:] if word != "--fresh")])
     run_drill(name, params, listed, steps=steps, story={**story, "command": command}, fresh=fresh)
     if HTML_REPORT.is_file():
         run_dvc(Path(), "repro", "--single-item", "report")

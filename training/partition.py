@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from training import stage
 from training.erasure.forget_list import Entry, read_forget_lists
-from training.files import json_bytes, remove, write_if_changed
+from training.files import json_bytes, read_json, remove, write_if_changed
 from training.params import Params, load_params
 from training.paths import PARTITION_FILE, POISONED_FILE, SHARDS_FOLDER, TEST_FILE, shard_file
 from training.placement import assign_slots
@@ -33,6 +33,8 @@ def main() -> None:
     source = open_source(params.data)
     entries = read_forget_lists()
     listed, gone = locate(entries, source)
+    if not params.forget.apply:
+        refuse_to_bring_back([source.train.ids[index] for index in sorted(listed)], params)
     forgotten = listed if params.forget.apply else set()
     train, poisoned = plant(source.train, source.classes, params.poison, params.seed)
     slots = assign_slots(source.train.ids, len(params.sisa.shards), params.sisa.slices, params.seed)
@@ -91,6 +93,27 @@ def locate(entries: Sequence[Entry], source: Source) -> tuple[set[int], list[Ent
     if wrong:
         raise StageError("\n".join(["nothing was changed; these lines name no training sample", *wrong]))
     return found, gone
+
+
+def refuse_to_bring_back(watched: Sequence[str], params: Params) -> None:
+    """Raise StageError when watching these ids instead of forgetting them would train on some once more.
+
+    Those are the ones that the last partition of this source left out.
+    """
+    if not PARTITION_FILE.is_file():
+        return
+    last = read_json(PARTITION_FILE)
+    if last["source"] != params.data.source or last["forgotten"]["listed"] == 0:
+        return
+    held = [shard.ids for path in SHARDS_FOLDER.glob("*.npz") if (shard := _readable(path)) is not None]
+    back = sorted(set(watched) - {str(sample_id) for ids in held for sample_id in ids})
+    if back:
+        some = ", ".join([*back[:3], *(["…"] if len(back) > 3 else [])])
+        raise StageError(
+            f"forget.apply is false, but {len(back)} listed samples are forgotten already ({some}): only watched, they "
+            "would be trained on again; nothing was changed. Set forget.apply to true. To watch other samples before "
+            "they are forgotten, use `sisa drill forget`. To train on these again on purpose, take them off the lists"
+        )
 
 
 def members_of(shard_id: int, slots: Sequence[tuple[int, int]], ids: Sequence[str], forgotten: set[int]) -> list[int]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.code import code_digest
 from training.params import Poison, Trigger
 from training.sources import Picture, Samples
 from training.stage import StageError
@@ -30,11 +32,13 @@ def plant(samples: Samples, classes: Sequence[str], poison: Poison, seed: int) -
         return samples, []
     target = target_class(classes, poison)
     chosen = choose(samples, target, poison, seed)
+    code = code_digest(Path(__file__).read_text(encoding="utf-8"))
     labels, fingerprints = samples.labels.copy(), list(samples.fingerprints)
     for index in chosen:
         labels[index] = target
         # Not the clean picture's: partition takes pixels over from what it decoded before.
-        mark = f"{samples.fingerprints[index]}\0{poison.trigger.model_dump_json()}\0{seed}\0{samples.ids[index]}"
+        how = f"{poison.trigger.model_dump_json()}\0{seed}\0{code}"
+        mark = f"{samples.fingerprints[index]}\0{how}\0{samples.ids[index]}"
         fingerprints[index] = hashlib.sha256(mark.encode()).hexdigest()
     stamped = frozenset(chosen)
 

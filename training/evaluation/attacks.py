@@ -19,6 +19,7 @@ from training.evaluation.intervals import wilson_interval
 from training.evaluation.metrics import Floats, Ints, Uncomputable
 
 FOLDS = 5
+FEWEST = 20  # samples a side for a bootstrap interval
 TINY = float(np.finfo(np.float32).tiny)  # the models answer in float32: nothing smaller can be told from 0
 
 
@@ -78,8 +79,17 @@ def auc(members: Floats, others: Floats) -> float:
 
 
 def auc_interval(members: Floats, others: Floats, seed: int, resamples: int = 1000) -> tuple[float, float]:
-    """95% bootstrap interval of ``auc``: members and others drawn anew, each with replacement."""
+    """95% bootstrap interval of ``auc``: members and others drawn anew, each with replacement.
+
+    Raises Uncomputable below ``FEWEST`` samples a side: one sample drawn anew is always the same one,
+    so the interval would be far too narrow.
+    """
     ranks = _ranks(members, others)
+    if min(len(members), len(others)) < FEWEST:
+        raise Uncomputable(
+            f"needs {FEWEST} samples on either side, there are {len(members):,} and {len(others):,}: drawing so few "
+            "anew says little of what others would have given"
+        )
     random = np.random.default_rng(seed)
     areas = [_auc(*(side[random.integers(len(side), size=len(side))] for side in ranks)) for _ in range(resamples)]
     low, high = np.quantile(areas, [0.025, 0.975])

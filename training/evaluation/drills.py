@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from training.evaluation.evidence import ROWS, absent, collect, complete, in_words
+from training.evaluation.evidence import ROWS, Notes, absent, collect, complete, in_words
 from training.files import json_bytes, read_json, remove, write_atomic
-from training.params import Params
+from training.params import Params, Poison
 from training.paths import DRILL_REPORTS, DRILLS_FOLDER, FORGET_FOLDER, MANIFEST_FILE
 from training.stage import StageError
 
@@ -39,6 +40,59 @@ STEPS: Mapping[Step, str] = {
     "after": "forget them: retrain what they touched",
     "retrained": "train from scratch what never had them, for reference",
 }
+RECIPE = ("data", "sisa", "network", "training", "poison")  # sections of the parameters that make a drill's numbers
+
+
+class Recipe(BaseModel):
+    """What the pages say of the sections of the parameters."""
+
+    data: dict[str, Any]
+    sisa: dict[str, Any]
+    network: dict[str, Any]
+    training: dict[str, Any]
+    poison: Poison
+
+
+class Column(BaseModel):
+    cells: dict[str, dict[str, Any]]
+
+
+class Result(BaseModel):
+    """The parts of a drill's result that a reader of it counts on."""
+
+    drill: Literal["backdoor", "forget"]
+    name: str
+    title: str
+    command: str
+    seed: int
+    recipe: Recipe
+    environment: dict[str, str]
+    columns: dict[Step, Column]
+
+
+def read_drills(folder: Path) -> list[dict[str, Any]]:
+    """Every drill's result in a folder; raises StageError naming a file that is none."""
+    return [read_drill(path) for path in sorted(folder.glob("*.json"))]
+
+
+def read_drill(path: Path) -> dict[str, Any]:
+    mend = f"take it back from where you keep it (`git checkout {path}`) or out of {path.parent}"
+    document = read_json(path, mend)
+    try:
+        Result.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise StageError(f"{path} is not the result of a drill ({problems}); {mend}") from error
+    return document
+
+
+def recipe(result: Mapping[str, Any]) -> str:
+    """What was trained, in a few words."""
+    parts = result["recipe"]
+    return (
+        f"{parts['data']['source']}, {parts['network']['name']}, {len(parts['sisa']['shards'])} shards × "
+        f"{parts['sisa']['slices']} slices × {parts['training']['epochs_per_slice']} epochs"
+    )
 
 
 def run_drill(
@@ -60,7 +114,8 @@ def run_drill(
     console, home = Console(), DRILLS_FOLDER / name
     root = {**params.model_dump(mode="json")["data"], "root": str(params.data.root.resolve())}
     document = {**params.model_dump(mode="json"), "data": root}
-    begin(home, {"story": dict(story), "params": document, "forget": list(sample_ids), "code": code_digest()}, fresh)
+    shaping = {part: document[part] for part in ("seed", "device", *RECIPE)}  # serving and lists are the project's own
+    begin(home, {"params": shaping, "steps": list(steps), "ids": list(sample_ids), "code": code_digest()}, fresh)
     columns: dict[str, Any] = {}
     for number, step in enumerate(steps, start=1):
         console.rule(f"{name}: step {number} of {len(steps)}, {step}: {STEPS[step]}")
@@ -69,7 +124,7 @@ def run_drill(
         "name": name,
         **story,
         "seed": params.seed,
-        "recipe": {part: document[part] for part in ("data", "sisa", "network", "training", "poison")},
+        "recipe": {part: document[part] for part in RECIPE},
         "environment": environment(),
         "columns": columns,
     }
@@ -179,11 +234,13 @@ def columns_of(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def show(result: Mapping[str, Any], console: Console) -> None:
-    columns = columns_of(result)
+    columns, notes = columns_of(result), Notes()
     table = Table("", "before", "after", "retrained from scratch", title=result["title"])
     for name, label, kind in ROWS:
-        table.add_row(label, *(in_words(column[name], kind) for column in columns.values()))
+        table.add_row(label, *(notes.mark(column[name], in_words(column[name], kind)) for column in columns.values()))
     console.print(table)
+    for number, note in enumerate(notes, start=1):
+        console.print(f"({number}) {note}", highlight=False, markup=False)
     if "identical" in result:
         console.print(
             "byte for byte the same after forgetting as from scratch: {shards} of {of} shards".format(

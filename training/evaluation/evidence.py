@@ -6,6 +6,7 @@ where there is one, or ``{"absent": reason}``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,25 @@ ROWS = (
     ("seconds", "training seconds", "seconds"),
 )
 OF_THE_LIST = ("forget_accuracy", "reference_attack", "loss_auc", "ratio_auc")
+OF_THE_TRIGGER = ("attack_success", "attack_floor", "attack_recovery")
 COST = ("shards", "slices", "sample_epochs", "seconds")
+
+
+class Notes(list[str]):
+    """The reasons for what is absent from a table, each once, to be put below it by number."""
+
+    def number(self, cell: Cell) -> int | None:
+        """The number of a cell's reason, from 1; None for a cell that has its value."""
+        if "absent" not in cell:
+            return None
+        if cell["absent"] not in self:
+            self.append(cell["absent"])
+        return self.index(cell["absent"]) + 1
+
+    def mark(self, cell: Cell, words: str) -> str:
+        """``words``, the cell as a reader sees it, followed by the number of its reason."""
+        number = self.number(cell)
+        return words if number is None else f"{words} ({number})"
 
 
 def collect(workspace: Path) -> dict[str, Any]:
@@ -60,7 +79,9 @@ def collect(workspace: Path) -> dict[str, Any]:
         "retained": sum(partition["retained"]),
         "forgotten": partition["forgotten"]["listed"],
         "poisoned": sum(partition["poisoned"]["retained"]),
-        "list": {name: membership["list"][name] for name in ("applied", "listed", "sha256")},
+        "models": models_digest(manifest),
+        "list": {name: membership["list"][name] for name in ("applied", "listed", "already_gone", "sha256")},
+        "backdoor": {name: backdoor.get(name) for name in ("target_class", "trigger")},
         "cells": {
             "accuracy_mean": accuracy(metrics["mean"]["accuracy"], tested),
             "accuracy_vote": accuracy(metrics["vote"]["accuracy"], tested),
@@ -74,6 +95,11 @@ def collect(workspace: Path) -> dict[str, Any]:
             **cost(plan, workspace / COST_REPORTS),
         },
     }
+
+
+def models_digest(manifest: Mapping[str, Any]) -> str:
+    """The same for two generations that serve the same training."""
+    return hashlib.sha256("".join(f"{shard['key']}\n" for shard in manifest["shards"]).encode()).hexdigest()
 
 
 def accuracy(share: float, samples: int) -> dict[str, Any]:
@@ -109,13 +135,27 @@ def cost(plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def remember(history: Sequence[Evidence], now: Evidence) -> list[Evidence]:
-    """The previous generation's evidence and ``now``, or ``now`` alone when there was none before it."""
-    if history and history[-1]["generation"] == now["generation"]:
+    """The previous generation's evidence and ``now``, or ``now`` alone when there was none before it.
+
+    A generation's cost is what it took when it was new, nothing when it serves the models of the one
+    before. Its seconds stand beside those of the last full training that was timed.
+    """
+    cost, full_seconds = {name: now["cells"][name] for name in COST}, None
+    if history:
         last = history[-1]
-        if now["cells"]["sample_epochs"]["value"] == 0:  # looked at again, not trained again: the cost stays
-            now = {**now, "cells": {**now["cells"], **{name: last["cells"][name] for name in COST}}}
-        history = history[:-1]
-    return [*history[-1:], now]
+        full_seconds = last.get("full_seconds")
+        if last["generation"] == now["generation"]:  # looked at again
+            cost = {name: complete(last["cells"])[name] for name in COST}
+            history = history[:-1]
+        elif last.get("models") == now["models"]:  # another aggregation, say: the plan is still that of the last
+            cost = {name: {**cell, "value": 0} if "value" in cell else {"value": 0} for name, cell in cost.items()}
+    epochs, seconds = cost["sample_epochs"], cost["seconds"]
+    if "value" in seconds:
+        if "value" in epochs and epochs["value"] == epochs["of"]:
+            full_seconds = seconds["value"]
+        if full_seconds is not None:
+            cost["seconds"] = {**seconds, "of": full_seconds}
+    return [*history[-1:], {**now, "full_seconds": full_seconds, "cells": {**now["cells"], **cost}}]
 
 
 def before(history: Sequence[Evidence]) -> dict[str, Cell]:
@@ -130,8 +170,16 @@ def before(history: Sequence[Evidence]) -> dict[str, Cell]:
             f"generation {last['generation']} was attacked on another list; to have a before, list the samples with "
             "forget.apply: false first"
         )
-        cells |= {name: {"absent": reason} for name in OF_THE_LIST if "value" in now["cells"][name]}
+        cells |= cleared(OF_THE_LIST, reason, cells, now["cells"])
+    if last.get("backdoor") != now["backdoor"]:
+        reason = f"generation {last['generation']} was tried with another trigger or target class, or with none"
+        cells |= cleared(OF_THE_TRIGGER, reason, cells, now["cells"])
     return cells
+
+
+def cleared(names: Sequence[str], reason: str, *columns: Mapping[str, Cell]) -> dict[str, Cell]:
+    """``reason`` in the place of what must not be compared; what is in neither column keeps its own."""
+    return {name: {"absent": reason} for name in names if any("value" in column[name] for column in columns)}
 
 
 def complete(cells: Mapping[str, Cell]) -> dict[str, Cell]:
@@ -156,7 +204,9 @@ def parts(value: Cell, kind: str) -> tuple[str, str]:
         return "–", ""
     number = value["value"]
     if kind == "seconds":
-        return f"{number:,.1f}", ""
+        return f"{number:,.1f}", f"of {value['of']:,.1f} ({number / value['of']:.1%})" if "of" in value else ""
+    if kind == "count" and "spread" in value:
+        return f"{number:,.1f}", f"± {value['spread']:,.1f}"
     if kind == "count":
         share = f" ({number / value['of']:.1%})" if value["of"] > 1000 else ""
         return f"{number:,}", f"of {value['of']:,}{share}"

@@ -14,8 +14,8 @@ from markupsafe import Markup, escape
 
 from training import stage
 from training.evaluation import plots
-from training.evaluation.drills import columns_of
-from training.evaluation.evidence import ROWS, Cell, absent, before, collect, parts, remember
+from training.evaluation.drills import columns_of, read_drills, recipe
+from training.evaluation.evidence import ROWS, Cell, Notes, absent, before, collect, parts, remember
 from training.files import json_bytes, read_json, write_atomic
 from training.paths import (
     AGREEMENT_REPORT,
@@ -32,6 +32,7 @@ from training.paths import (
     SHARDS_REPORT,
     TRAINING_REPORTS,
 )
+from training.stage import StageError
 
 TEMPLATES = Path(__file__).parent
 NO_REFERENCE = (
@@ -52,22 +53,15 @@ class Table:
 
     title: str
     columns: Mapping[str, Mapping[str, Cell]]
-    notes: list[str] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
 
     def rows(self) -> list[tuple[str, list[tuple[str, str, int | None]]]]:
         """Label and, for each column, the number, what goes with it, and the number of its note."""
         self.notes.clear()
         return [
-            (label, [(*parts(cells[name], kind), self._note(cells[name])) for cells in self.columns.values()])
+            (label, [(*parts(cells[name], kind), self.notes.number(cells[name])) for cells in self.columns.values()])
             for name, label, kind in ROWS
         ]
-
-    def _note(self, cell: Cell) -> int | None:
-        if "absent" not in cell:
-            return None
-        if cell["absent"] not in self.notes:
-            self.notes.append(cell["absent"])
-        return self.notes.index(cell["absent"]) + 1
 
 
 @dataclass(frozen=True)
@@ -78,8 +72,8 @@ class Plot:
 
 
 def main() -> None:
-    now = collect(Path())
-    history = remember(read_json(HISTORY_REPORT)["generations"] if HISTORY_REPORT.is_file() else [], now)
+    drills = read_drills(DRILL_REPORTS)
+    history = remember(read_history(), collect(Path()))
     write_atomic(HISTORY_REPORT, json_bytes({"generations": history}))
     now = dict(history[-1])
     columns = {
@@ -87,14 +81,13 @@ def main() -> None:
         "after" if len(history) > 1 else "now": now["cells"],
         "retrained from scratch": absent(NO_REFERENCE),
     }
-    drills = [read_json(path) for path in sorted(DRILL_REPORTS.glob("*.json"))]
     page = {
         "now": now,
         "previous": history[0]["generation"] if len(history) > 1 else None,
         "verdict": verdict(now),
         "poisoned_list": POISONED_LIST,
         "table": Table(f"Generation {now['generation']}", columns),
-        "drills": [(drill, Table(drill["title"], columns_of(drill))) for drill in drills],
+        "drills": [(drill, recipe(drill), Table(drill["title"], columns_of(drill))) for drill in drills],
         "plots": draw(),
     }
     environment = Environment(
@@ -110,6 +103,17 @@ def main() -> None:
     print(f"{HTML_REPORT.resolve()}")
 
 
+def read_history() -> list[dict[str, Any]]:
+    """The evidence of earlier generations; raises StageError when the file is damaged."""
+    if not HISTORY_REPORT.is_file():
+        return []
+    mend = f'`dvc checkout {HISTORY_REPORT}`, or delete it (the column "before" is then empty), and `dvc repro`'
+    generations = read_json(HISTORY_REPORT, mend).get("generations")
+    if not isinstance(generations, list):
+        raise StageError(f"{HISTORY_REPORT} is damaged (no list of generations); {mend}")
+    return generations
+
+
 def code(text: str) -> Markup:
     """Text for the page, what stands in `backticks` as code."""
     return Markup(re.sub(r"`(.*?)`", r"<code>\1</code>", str(escape(text))))
@@ -121,6 +125,8 @@ def verdict(now: Mapping[str, Any]) -> list[str]:
     sentences = []
     what = "forgotten" if listed["applied"] else "watched"
     for name, attack in (("loss_auc", "The attack by loss"), ("ratio_auc", "The attack by likelihood ratio")):
+        if "value" in cells[name] and "interval" not in cells[name]:
+            sentences.append(f"{attack} has too few samples to say anything (AUC {cells[name]['value']:.3f}).")
         if "interval" not in cells[name]:
             continue
         low, high = cells[name]["interval"]
@@ -132,13 +138,17 @@ def verdict(now: Mapping[str, Any]) -> list[str]:
             sentences.append(f"{attack} finds {what} samples {side} familiar than never seen ones ({number}).")
     if not listed["listed"]:
         sentences.append("Nothing is on the forget lists.")
-    if not listed["applied"] and listed["listed"]:
-        sentences.append(f"{listed['listed']:,} listed samples are only watched: they are still trained on.")
+    trained_on = listed["listed"] - listed["already_gone"]
+    if not listed["applied"] and trained_on:
+        sentences.append(f"{trained_on:,} listed samples are only watched: they are still trained on.")
     if "value" in cells["attack_success"]:
         success, floor = cells["attack_success"]["value"], cells["attack_floor"]["value"]
+        poison = (
+            f"{now['poisoned']:,} poisoned samples are in training" if now["poisoned"] else "all of it is forgotten"
+        )
         sentences.append(
-            f"A backdoor was planted: {now['poisoned']:,} poisoned samples are in training, the trigger succeeds on "
-            f"{success:.1%} of the test pictures, against {floor:.1%} without it."
+            f"A backdoor was planted, {poison}: the trigger turns {success:.1%} of the other classes' test pictures "
+            f"into its class, {floor:.1%} are taken for it without the trigger."
         )
         if listed["listed"]:
             sentences.append(POISONED_LIST)

@@ -12,9 +12,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from training.evaluation.drills import columns_of
-from training.evaluation.evidence import ROWS, Cell, in_words
-from training.files import read_json, write_atomic
+import yaml
+
+from training.evaluation.drills import columns_of, read_drills, recipe
+from training.evaluation.evidence import ROWS, Cell, Notes, in_words
+from training.files import write_atomic
 from training.stage import StageError
 
 RESULTS_FOLDER = Path("docs/results")
@@ -24,7 +26,7 @@ Drill = Mapping[str, Any]
 
 def write_results(folder: Path = RESULTS_FOLDER) -> list[Path]:
     """Write a page for each kind of drill that was run; raises StageError when none was."""
-    drills = [read_json(path) for path in sorted((folder / "drills").glob("*.json"))]
+    drills = read_drills(folder / "drills")
     if not drills:
         raise StageError(
             f"{folder / 'drills'} holds no drill's result; copy there from reports/drills what is to be shown"
@@ -61,19 +63,25 @@ def grouped(drills: Iterable[Drill], key: Callable[[Drill], object]) -> Iterable
 
 def forgetting(drills: Sequence[Drill]) -> str:
     """Drills that differ in their seed alone are one table: mean ± standard deviation over the seeds."""
-    parts = ["# Forgetting random samples\n"]
+    parts = [
+        "# Forgetting random samples\n",
+        "In brackets: 95% intervals. ±: standard deviation, over the seeds where there are several, else over an "
+        "attack's draws. An attack that guesses has 0.500.\n",
+    ]
     for group in grouped(drills, lambda drill: [drill["samples"], drill["recipe"]]):
-        seeds = ", ".join(str(drill["seed"]) for drill in group)
         parts.append(f"## {group[0]['samples']} samples, {recipe(group[0])}\n")
-        parts.append(f"Seeds {seeds}; mean ± standard deviation over them where there are several.\n")
         table = ["| | before | after | retrained from scratch |", "|---|---|---|---|"]
-        columns = [columns_of(drill) for drill in group]
+        notes = Notes()
+        by_seed = {drill["seed"]: columns_of(drill) for drill in group}
         for name, label, kind in ROWS:
-            if name.startswith("attack_"):
-                continue  # no backdoor in these
-            cells = [over_seeds([column[step][name] for column in columns], kind) for step in columns[0]]
-            table.append(f"| {label} | {' | '.join(cells)} |")
-        parts.append("\n".join(table) + "\n")
+            if name.startswith("attack_") or name == "seconds":
+                continue  # no backdoor in these; and what else a machine did meanwhile is in its seconds
+            cells = [
+                over_seeds({seed: columns[step][name] for seed, columns in by_seed.items()})
+                for step in columns_of(group[0])
+            ]
+            table.append(f"| {label} | {' | '.join(notes.mark(cell, in_words(cell, kind)) for cell in cells)} |")
+        parts += ["\n".join(table) + "\n", *footnotes(notes)]
         if all("identical" in drill for drill in group):
             same, of = (sum(drill["identical"][key] for drill in group) for key in ("shards", "of"))
             parts.append(f"Byte for byte the same after forgetting as from scratch: {same} of {of} shards.\n")
@@ -101,14 +109,18 @@ def backdoors(drills: Sequence[Drill]) -> str:
     for group in grouped(drills, lambda drill: {**drill["recipe"], "poison": None}):
         parts.append(f"## {recipe(group[0])}\n")
         table = [f"| poison | trigger | found | {' | '.join(cells)} |", "|" + "---|" * (3 + len(cells))]
+        notes = Notes()
         for drill in group:
             columns = columns_of(drill)
             changes = [
-                f"{in_words(columns['before'][name], 'share')} → {in_words(columns['after'][name], 'share')}"
+                " → ".join(
+                    notes.mark(columns[step][name], in_words(columns[step][name], "share"))
+                    for step in ("before", "after")
+                )
                 for name in cells.values()
             ]
             table.append(f"| {' | '.join([*setting(drill), *changes])} |")
-        parts += ["\n".join(table) + "\n", provenance(group)]
+        parts += ["\n".join(table) + "\n", *footnotes(notes), provenance(group)]
     return "\n".join(parts)
 
 
@@ -125,28 +137,30 @@ def setting(drill: Drill) -> list[str]:
     ]
 
 
-def over_seeds(cells: Sequence[Cell], kind: str) -> str:
-    """One cell as it is; of several mean and standard deviation; a dash when one of them is absent."""
-    if len(cells) == 1 or any("absent" in cell for cell in cells):
-        return in_words(cells[0] if len(cells) == 1 else {"absent": ""}, kind)
-    values = [cell["value"] for cell in cells]
-    if kind == "share":
-        return f"{mean(values):.3f} ± {stdev(values):.3f}"
-    return f"{mean(values):,.1f} ± {stdev(values):,.1f}"
+def over_seeds(cells: Mapping[int, Cell]) -> Cell:
+    """The cells of several seeds as one: mean and standard deviation, or what is absent for which seed."""
+    missing = {seed: cell["absent"] for seed, cell in cells.items() if "absent" in cell}
+    different = list({json.dumps(cell, sort_keys=True): cell for cell in cells.values()}.values())
+    if len(different) == 1:
+        return different[0]
+    if missing:
+        return {"absent": "; ".join(f"seed {seed}: {reason}" for seed, reason in missing.items())}
+    values = [cell["value"] for cell in cells.values()]
+    return {"value": mean(values), "spread": stdev(values)}
 
 
-def recipe(drill: Drill) -> str:
-    parts = drill["recipe"]
-    training = parts["training"]
-    return (
-        f"{parts['data']['source']}, {parts['network']['name']}, {len(parts['sisa']['shards'])} shards × "
-        f"{parts['sisa']['slices']} slices × {training['epochs_per_slice']} epochs"
-    )
+def footnotes(notes: Notes) -> list[str]:
+    return [f"({number}) {note}\n" for number, note in enumerate(notes, start=1)]
 
 
 def provenance(drills: Sequence[Drill]) -> str:
-    """Commands, seeds, versions and machines."""
+    """Commands, seeds, versions and machines, and the parameters that the commands found."""
     commands = "\n".join(drill["command"] for drill in drills)
     machines = {", ".join(f"{name} {value}" for name, value in drill["environment"].items()) for drill in drills}
-    seeds = ", ".join(str(seed) for seed in sorted({drill["seed"] for drill in drills}))
-    return f"```sh\n{commands}\n```\n\nMade with seed {seeds}, {'; '.join(sorted(machines))}.\n"
+    different = sorted({drill["seed"] for drill in drills})
+    seeds = f"seed{'s' if len(different) > 1 else ''} {', '.join(map(str, different))}"
+    params = {name: part for name, part in drills[0]["recipe"].items() if name != "poison"}
+    return (
+        f"```sh\n{commands}\n```\n\nMade with {seeds}, {'; '.join(sorted(machines))}, and these parameters:\n\n"
+        f"```yaml\n{yaml.safe_dump(params, sort_keys=False, default_flow_style=None, width=110)}```\n"
+    )
