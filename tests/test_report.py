@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 from conftest import Workspace
@@ -51,6 +52,17 @@ def test_a_plot_takes_every_colour_from_the_page(spec: plots.Spec) -> None:
     assert all(colour.startswith("var(--") for colour in colours(drawn)), colours(drawn)
     assert " id=" not in drawn  # ids of two plots in one page would clash
     assert float(re.findall(r'width="([\d.]+)"', drawn)[0]) <= 345  # a telephone's width, less the margins
+
+
+def test_a_picture_that_stands_alone_brings_its_colours_along() -> None:
+    rows = [{"what": "loss", "step": "before", "value": 0.7, "low": 0.6, "high": 0.8}]
+    picture = plots.picture(plots.steps(rows, "AUC", guide=0.5), "Attacks")
+    root = ElementTree.fromstring(picture)
+    assert (root.tag, root.attrib["aria-label"]) == ("{http://www.w3.org/2000/svg}svg", "Attacks")
+    used = set(re.findall(r"var\((--[\w-]+)\)", picture))
+    assert {f"var({name})" for name in used} >= colours(picture) != set()
+    assert used <= set(re.findall(r"(--[\w-]+):", picture))
+    assert "prefers-color-scheme: dark" in picture
 
 
 def test_the_roc_has_logarithmic_axes() -> None:

@@ -85,7 +85,7 @@ def test_a_backdoor_is_a_row_with_its_setting() -> None:
     page = backdoors([run])
     (row,) = [line for line in page.splitlines() if line.startswith("| 0 pictures ")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    setting = ["0 pictures of other classes, relabelled, to 0", "2 × 2, grey 255, bottom-right", "80%"]
+    setting = ["0 pictures of other classes, relabelled 0", "2 × 2, grey 255, bottom-right", "80%"]
     assert cells == [*setting, *["0.900 → 0.100"] * 4]
     assert "Made with seed 0, python 3.11.7, torch 2.15.0, machine Linux, 2 cores, and these parameters:" in page
     head = next(line for line in page.splitlines() if line.startswith("| poison"))
@@ -101,7 +101,7 @@ def test_backdoors_of_one_recipe_are_one_table() -> None:
         "## digits, resnet9, 3 shards × 3 slices × 1 epochs",
         "## digits, resnet9, 3 shards × 3 slices × 9 epochs",
     ]
-    assert page.count("| 0 pictures of the class itself, to 0 |") == 1
+    assert page.count("| 0 pictures of class 0 |") == 1
     assert "sisa drill backdoor --seed 0\nsisa drill backdoor --seed 1\n```" in page
 
 
@@ -110,7 +110,7 @@ def test_what_was_written_by_hand_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
     Path("docs/results/drills").mkdir(parents=True)
     run = drill("forget", 0, {"before": 0.5, "after": 0.5}, samples=5)
     Path("docs/results/drills/forget.json").write_bytes(json_bytes(run))
-    (page,) = write_results()
+    page, _ = write_results()
     first = page.read_text()
     page.write_text(f"{first}Reading: it forgets.\n")
     Path("docs/results/drills/forget.json").write_bytes(json_bytes({**run, "samples": 6}))
@@ -130,5 +130,8 @@ def test_pages_are_written_for_the_drills_that_there_are(tmp_path: Path, monkeyp
     Path("docs/results/drills").mkdir(parents=True)
     run = drill("forget", 0, {"before": 0.5, "after": 0.5}, samples=5)
     Path("docs/results/drills/forget.json").write_bytes(json_bytes(run))
-    assert write_results() == [Path("docs/results/forgetting.md")]
-    assert sorted(path.name for path in Path("docs/results").iterdir()) == ["drills", "forgetting.md"]
+    assert write_results() == [Path("docs/results/forgetting.md"), Path("docs/results/forgetting.svg")]
+    written = sorted(path.name for path in Path("docs/results").iterdir())
+    assert written == ["drills", "forgetting.md", "forgetting.svg"]
+    picture = Path("docs/results/forgetting.svg").read_text()
+    assert "reference attack on the forget list" in picture

@@ -87,7 +87,7 @@ def forget(
 
 @drill.command()
 def results() -> None:
-    """Write docs/results/forgetting.md and backdoor.md from docs/results/drills/*.json."""
+    """Write docs/results/forgetting and backdoor, .md and .svg, from docs/results/drills/*.json."""
     for path in write_results():
         print(path)
 

@@ -1,4 +1,4 @@
-"""The report's plots: rows of numbers to SVG, which takes its colours from the page (light, dark, printed)."""
+"""Plots: rows of numbers to SVG, which takes its colours from the page (light, dark, printed) or brings them along."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import vl_convert
@@ -55,6 +56,13 @@ def svg(spec: Spec, label: str) -> str:
     )
     element = drawn[drawn.index("<svg") :]
     return element.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+
+
+def picture(spec: Spec, label: str) -> str:
+    """The same as an SVG file, which brings its colours along and follows a reader's light or dark."""
+    palette = (Path(__file__).parent / "palette.css").read_text(encoding="utf-8")
+    head, rest = svg(spec, label).split(">", 1)
+    return f"{head}><style>{palette}svg {{ background: var(--paper); }}</style>{rest}\n"
 
 
 def field(name: str, title: str | None = None, kind: str = "quantitative", **more: Any) -> Spec:
@@ -183,6 +191,38 @@ def shard_count(rows: Rows) -> Spec:
             {
                 "mark": {"type": "line", "point": {"size": 25}, "strokeWidth": 1.5},
                 "encoding": {"y": field("accuracy", "accuracy", scale={"zero": False})},
+            },
+        ],
+    }
+
+
+def steps(rows: Rows, title: str, guide: float | None = None) -> Spec:
+    """What a drill's steps came to. ``rows``: what, step, value and, where there is an interval, low and high."""
+    order = list(dict.fromkeys(row["step"] for row in rows))
+    shared = {
+        "y": field("what", None, "nominal", sort=None, axis={"labelLimit": 330, "labelColor": "var(--ink)"}),
+        "yOffset": field("step", kind="nominal", sort=order),  # what is the same would hide one another
+        "color": field("step", kind="nominal", sort=order, scale={"domain": order, "range": SERIES[: len(order)]}),
+    }
+    line = {
+        "data": {"values": [{"at": guide}]},
+        "mark": {**GUIDE, "type": "rule"},
+        "encoding": {"x": field("at", title)},
+    }
+    return {
+        "data": {"values": rows},
+        "width": 2 * WIDTH,
+        "height": 80 + 44 * len({row["what"] for row in rows}),
+        "layer": [
+            *([line] if guide is not None else []),
+            {
+                "transform": [{"filter": "isValid(datum.low)"}],
+                "mark": {"type": "rule", "strokeWidth": 1.5},
+                "encoding": {"x": field("low", title), "x2": {"field": "high"}, **shared},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 45, "opacity": 0.9},
+                "encoding": {"x": field("value", title, scale={"zero": False}), **shared},
             },
         ],
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from training.evaluation import plots
 from training.evaluation.drills import columns_of, read_drills, recipe
 from training.evaluation.evidence import ROWS, Cell, Notes, in_words
 from training.files import write_atomic
@@ -21,6 +22,8 @@ from training.stage import StageError
 
 RESULTS_FOLDER = Path("docs/results")
 BY_HAND = "<!-- Written by hand from here on: `sisa drill results` keeps it and makes anew what is above. -->"
+FORGETTING_PLOT = "attacks on the forget list: accuracy or AUC, a point for each seed"
+BACKDOORS_PLOT = "share of the other classes' test pictures that are taken for the target class"
 Drill = Mapping[str, Any]
 
 
@@ -32,12 +35,15 @@ def write_results(folder: Path = RESULTS_FOLDER) -> list[Path]:
             f"{folder / 'drills'} holds no drill's result; copy there from reports/drills what is to be shown"
         )
     written = []
-    for kind, name, page in (("forget", "forgetting.md", forgetting), ("backdoor", "backdoor.md", backdoors)):
+    kinds = (("forget", "forgetting", forgetting, forgetting_plot), ("backdoor", "backdoor", backdoors, backdoors_plot))
+    for kind, name, page, plot in kinds:
         chosen = [drill for drill in drills if drill["drill"] == kind]
         if chosen:
-            path = folder / name
-            write_atomic(path, f"{page(chosen)}\n{BY_HAND}\n{by_hand(path)}".encode())
-            written.append(path)
+            path, picture = folder / f"{name}.md", folder / f"{name}.svg"
+            content = f"{page(chosen)}\n{BY_HAND}\n{by_hand(path)}"
+            write_atomic(picture, plot(chosen).encode())
+            write_atomic(path, content.encode())
+            written += [path, picture]
     return written
 
 
@@ -89,6 +95,36 @@ def forgetting(drills: Sequence[Drill]) -> str:
     return "\n".join(parts)
 
 
+def forgetting_plot(drills: Sequence[Drill]) -> str:
+    """The attacks on the list, a point for each drill."""
+    rows = [
+        {"what": label, "step": step, "value": column[name]["value"]}
+        for name, label, _ in ROWS
+        if name in ("reference_attack", "loss_auc", "ratio_auc")
+        for drill in drills
+        for step, column in columns_of(drill).items()
+        if "value" in column[name]
+    ]
+    return plots.picture(plots.steps(rows, FORGETTING_PLOT, guide=0.5), FORGETTING_PLOT)
+
+
+def backdoors_plot(drills: Sequence[Drill]) -> str:
+    """Attack success of each drill, beside what is taken for the target class without a trigger."""
+    rows = []
+    for drill in drills:
+        columns = columns_of(drill)
+        points = {
+            "before": columns["before"]["attack_success"],
+            "after": columns["after"]["attack_success"],
+            "after, without the trigger": columns["after"]["attack_floor"],
+        }
+        for step, cell in points.items():
+            if "value" in cell:
+                low, high = cell.get("interval", (None, None))
+                rows.append({"what": in_short(drill), "step": step, "value": cell["value"], "low": low, "high": high})
+    return plots.picture(plots.steps(rows, BACKDOORS_PLOT), BACKDOORS_PLOT)
+
+
 def backdoors(drills: Sequence[Drill]) -> str:
     """A table for each recipe, in it a row for each drill."""
     cells = {
@@ -105,6 +141,7 @@ def backdoors(drills: Sequence[Drill]) -> str:
         "- floor: the same pictures without the trigger, taken for the target class by mistake\n"
         "- recovery: the same pictures with the trigger, still given their true class\n"
         "- accuracy: all test pictures, without the trigger\n",
+        f"![{BACKDOORS_PLOT}](backdoor.svg)\n",
     ]
     for group in grouped(drills, lambda drill: {**drill["recipe"], "poison": None}):
         parts.append(f"## {recipe(group[0])}\n")
@@ -128,13 +165,20 @@ def setting(drill: Drill) -> list[str]:
     """What was poisoned, how it was marked and how much of it was found."""
     poison = drill["recipe"]["poison"]
     trigger = poison["trigger"]
-    whose = "of other classes, relabelled" if poison["relabel"] else "of the class itself"
+    whose = "other classes, relabelled" if poison["relabel"] else "class"
     side = trigger["size"]
     return [
-        f"{poison['samples']} pictures {whose}, to {poison['target_class']}",
+        f"{poison['samples']} pictures of {whose} {poison['target_class']}",
         f"{side} × {side}, grey {trigger['value']}, {trigger['position']}",
         f"{drill['found']:.0%}",
     ]
+
+
+def in_short(drill: Drill) -> str:
+    poison = drill["recipe"]["poison"]
+    trigger = poison["trigger"]
+    whose = "relabelled" if poison["relabel"] else "own class"
+    return f"{whose}, grey {trigger['value']}, {trigger['position']}, {drill['found']:.0%} found"
 
 
 def over_seeds(cells: Mapping[int, Cell]) -> Cell:
