@@ -108,6 +108,9 @@ def test_what_is_forgotten_is_not_trained_on_again_unless_that_is_asked_for(
         sisa(monkeypatch, "drill", *drill, "--include-forgotten")
         assert asked["sample_ids"]
         asked.clear()
+    Path("params.yaml").write_text(yaml.safe_dump({**SMALL, "forget": {"apply": False}}))
+    sisa(monkeypatch, "drill", "backdoor")  # what is only watched is trained on anyhow
+    assert asked["sample_ids"]
 
 
 def test_a_report_that_is_there_is_made_anew_with_the_drill(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:

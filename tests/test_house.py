@@ -80,7 +80,7 @@ def test_importing_any_module_prints_nothing_and_writes_nothing(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-# Not named here: schedule, train and export, whose code is in the keys of what they make.
+# Not named here: schedule, train and export, of whose code the part that shapes weights is in the keys.
 @pytest.mark.parametrize("stage", ["partition", "assemble", "evaluate", "membership", "backdoor", "report"])
 def test_a_stage_runs_again_when_code_that_it_runs_changes(stage: str) -> None:
     plumbing = {f"training/{name}.py" for name in ("files", "params", "paths", "stage")}

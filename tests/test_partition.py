@@ -229,15 +229,32 @@ def test_watching_does_not_bring_back_what_is_forgotten(folder: Path) -> None:
     watch = yaml.safe_dump({**SMALL, "forget": {"apply": False}})
     (folder / "params.yaml").write_text(watch)
     (folder / "forget/b.txt").write_text("8\n")
-    with pytest.raises(StageError, match=r"2 listed samples are forgotten already \(3, 5\).*`sisa drill forget`"):
+    with pytest.raises(StageError, match=r"2 listed samples \(3, 5\) are not trained on now.*take them off the lists"):
         partition.main()
     assert contents() == before
 
-    # Off the lists they may come back, and others may be watched: nothing that is listed is forgotten.
-    (folder / "forget/a.txt").write_text("")
+    Path("data/partition.json").write_text("damaged")
+    with pytest.raises(StageError, match=r"damaged .* set forget.apply to true and run `dvc repro`"):
+        partition.main()
+    (folder / "params.yaml").write_text(yaml.safe_dump(SMALL))
     partition.main()
-    assert contents() != before
+    (folder / "params.yaml").write_text(watch)
+    for path in Path("data/shards").iterdir():  # what is held cannot be seen: nothing is risked
+        path.rename(folder / path.name)
+    with pytest.raises(StageError, match=r"3 listed samples \(3, 5, 8\) are not trained on now"):
+        partition.main()
+    for path in folder.glob("*.npz"):
+        path.rename(folder / "data/shards" / path.name)
+
+    # Off the lists they come back; once nothing on them is forgotten any more, lists may be watched.
+    for name in "ab":
+        (folder / f"forget/{name}.txt").write_text("")
     partition.main()
+    everything = contents()
+    assert everything != before
+    (folder / "forget/b.txt").write_text("8\n")
+    partition.main()
+    assert contents() == everything
 
 
 def test_forgetting_everything_is_refused(folder: Path) -> None:

@@ -58,7 +58,7 @@ def test_what_is_absent_for_a_seed_is_absent_with_the_reason_and_the_seed() -> N
     runs[1]["columns"]["after"]["cells"]["loss_auc"] = {"absent": "too few"}
     page = forgetting(runs)
     assert "| attack by the ensemble's loss, AUC | 0.500 | – (1) | 0.500 |" in page
-    assert "(1) seed 7: too few\n" in page
+    assert "(1) forget-7: too few\n" in page
 
 
 def test_a_page_holds_the_parameters_and_no_seconds_of_a_busy_machine() -> None:
@@ -71,8 +71,9 @@ def test_a_page_holds_the_parameters_and_no_seconds_of_a_busy_machine() -> None:
 def test_a_file_that_is_no_drills_result_is_named(tmp_path: Path) -> None:
     for text, message in (
         ("{", r"x\.json is damaged"),
-        ("{}", r"x\.json is not the result of a drill \(drill: Field required"),
-        ('{"drill": "other"}', r"drill: Input should be 'backdoor' or 'forget'"),
+        ("{}", r"x\.json is not the result of a drill \(: Unable to extract tag using discriminator 'drill'"),
+        ('{"drill": "other"}', r"'other' .* does not match any of the expected tags: 'forget', 'backdoor'"),
+        ('{"drill": "forget"}', r"forget\.samples: Field required"),
     ):
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(StageError, match=message) as error:
@@ -83,12 +84,12 @@ def test_a_file_that_is_no_drills_result_is_named(tmp_path: Path) -> None:
 def test_a_backdoor_is_a_row_with_its_setting() -> None:
     run = drill("backdoor", 0, {"before": 0.9, "after": 0.1}, found=0.8)
     page = backdoors([run])
-    (row,) = [line for line in page.splitlines() if line.startswith("| 0 pictures ")]
+    (row,) = [line for line in page.splitlines() if line.startswith("| backdoor-0 ")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    setting = ["0 pictures of other classes, relabelled 0", "2 × 2, grey 255, bottom-right", "80%"]
+    setting = ["backdoor-0", "0 pictures of other classes, relabelled 0", "2 × 2, grey 255, bottom-right", "80%"]
     assert cells == [*setting, *["0.900 → 0.100"] * 4]
     assert "Made with seed 0, python 3.11.7, torch 2.15.0, machine Linux, 2 cores, and these parameters:" in page
-    head = next(line for line in page.splitlines() if line.startswith("| poison"))
+    head = next(line for line in page.splitlines() if line.startswith("| drill"))
     assert len(cells) == head.strip("|").count("|") + 1
 
 
@@ -102,6 +103,7 @@ def test_backdoors_of_one_recipe_are_one_table() -> None:
         "## digits, resnet9, 3 shards × 3 slices × 9 epochs",
     ]
     assert page.count("| 0 pictures of class 0 |") == 1
+    assert backdoors([drill("backdoor", 0, {"before": 0.9, "after": 0.1}, found=0.998)]).count("| 99.8% |") == 1
     assert "sisa drill backdoor --seed 0\nsisa drill backdoor --seed 1\n```" in page
 
 
@@ -135,3 +137,4 @@ def test_pages_are_written_for_the_drills_that_there_are(tmp_path: Path, monkeyp
     assert written == ["drills", "forgetting.md", "forgetting.svg"]
     picture = Path("docs/results/forgetting.svg").read_text()
     assert "reference attack on the forget list" in picture
+    assert "](forgetting.svg)" in Path("docs/results/forgetting.md").read_text()

@@ -100,10 +100,11 @@ def open_for_drill(params: Params, include_forgotten: bool) -> Source:
     """
     source = open_source(params.data)
     found, _ = locate(read_forget_lists(), source)
-    if found and not include_forgotten:
+    if found and params.forget.apply and not include_forgotten:
+        instead = "take their pictures out of the source, or " if params.data.source == "imagefolder" else ""
         raise StageError(
             f"the forget lists name {len(found)} samples that are still in the source: a drill would train on them "
-            "again, in .drills/. Take their pictures out of the source, or allow it with --include-forgotten"
+            f"again, in .drills/; {instead}allow it with --include-forgotten"
         )
     return source
 

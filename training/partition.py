@@ -34,7 +34,7 @@ def main() -> None:
     entries = read_forget_lists()
     listed, gone = locate(entries, source)
     if not params.forget.apply:
-        refuse_to_bring_back([source.train.ids[index] for index in sorted(listed)], params)
+        refuse_to_bring_back([source.train.ids[index] for index in listed], source)
     forgotten = listed if params.forget.apply else set()
     train, poisoned = plant(source.train, source.classes, params.poison, params.seed)
     slots = assign_slots(source.train.ids, len(params.sisa.shards), params.sisa.slices, params.seed)
@@ -52,15 +52,15 @@ def main() -> None:
     update(TEST_FILE, source.test, tests, np.zeros(len(tests), np.int64), params.data.image_size)
     prune(params)
 
-    named = {entry.sample_id for entry in entries}
+    named, gone_ids = ({entry.sample_id for entry in each} for each in (entries, gone))
     what = "forgotten" if params.forget.apply else "only watched, for forget.apply is false"
-    print(f"{what}: {len(named)} ids listed, {len(gone)} of them already gone from the source")
+    print(f"{what}: {len(named)} ids listed, {len(gone_ids)} of them already gone from the source")
     for entry in gone:
         print(f"  already gone: {entry}")
     carriers = [len(set(indices) & set(poisoned)) for indices in members]
     if poisoned:
         print(f"poisoned: {len(poisoned)} pictures, still in training {sum(carriers)}, by shard {carriers}")
-    lists, none = _describe(named, gone), _describe(set(), [])
+    lists, none = _describe(named, gone_ids), _describe(set(), set())
     summary = {
         "source": params.data.source,
         "classes": source.classes,
@@ -95,24 +95,27 @@ def locate(entries: Sequence[Entry], source: Source) -> tuple[set[int], list[Ent
     return found, gone
 
 
-def refuse_to_bring_back(watched: Sequence[str], params: Params) -> None:
-    """Raise StageError when watching these ids instead of forgetting them would train on some once more.
+def refuse_to_bring_back(watched: Sequence[str], source: Source) -> None:
+    """Raise StageError when watching these ids instead of forgetting them would bring some back into training.
 
     Those are the ones that the last partition of this source left out.
     """
     if not PARTITION_FILE.is_file():
         return
-    last = read_json(PARTITION_FILE)
-    if last["source"] != params.data.source or last["forgotten"]["listed"] == 0:
+    last = read_json(PARTITION_FILE, "set forget.apply to true and run `dvc repro`, which makes it anew")
+    shards = [shard for path in SHARDS_FOLDER.glob("*.npz") if (shard := _readable(path)) is not None]
+    held = {str(sample_id) for shard in shards for sample_id in shard.ids}
+    another_source = held and held.isdisjoint(source.train.ids)
+    if last["forgotten"]["listed"] == 0 or another_source:
         return
-    held = [shard.ids for path in SHARDS_FOLDER.glob("*.npz") if (shard := _readable(path)) is not None]
-    back = sorted(set(watched) - {str(sample_id) for ids in held for sample_id in ids})
+    back = sorted(set(watched) - held)
     if back:
         some = ", ".join([*back[:3], *(["…"] if len(back) > 3 else [])])
         raise StageError(
-            f"forget.apply is false, but {len(back)} listed samples are forgotten already ({some}): only watched, they "
-            "would be trained on again; nothing was changed. Set forget.apply to true. To watch other samples before "
-            "they are forgotten, use `sisa drill forget`. To train on these again on purpose, take them off the lists"
+            f"forget.apply is false, but {len(back)} listed samples ({some}) are not trained on now, after a partition "
+            "that forgot some: only watched, they would come back into training; nothing was changed. Set forget.apply "
+            "to true; lists can be watched only until something on them is forgotten. To train on these on purpose, "
+            "take them off the lists"
         )
 
 
@@ -175,7 +178,7 @@ def _readable(path: Path) -> Shard | None:
         return None
 
 
-def _describe(listed: set[str], gone: Sequence[Entry]) -> dict[str, Any]:
+def _describe(listed: set[str], gone: set[str]) -> dict[str, Any]:
     return {"listed": len(listed), "already_gone": len(gone), "sha256": _digest(listed)}
 
 

@@ -16,10 +16,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -60,7 +60,6 @@ class Column(BaseModel):
 class Result(BaseModel):
     """The parts of a drill's result that a reader of it counts on."""
 
-    drill: Literal["backdoor", "forget"]
     name: str
     title: str
     command: str
@@ -68,6 +67,19 @@ class Result(BaseModel):
     recipe: Recipe
     environment: dict[str, str]
     columns: dict[Step, Column]
+
+
+class ForgetResult(Result):
+    drill: Literal["forget"]
+    samples: int
+
+
+class BackdoorResult(Result):
+    drill: Literal["backdoor"]
+    found: float
+
+
+RESULT: TypeAdapter[Result] = TypeAdapter(Annotated[ForgetResult | BackdoorResult, Field(discriminator="drill")])
 
 
 def read_drills(folder: Path) -> list[dict[str, Any]]:
@@ -79,7 +91,7 @@ def read_drill(path: Path) -> dict[str, Any]:
     mend = f"take it back from where you keep it (`git checkout {path}`) or out of {path.parent}"
     document = read_json(path, mend)
     try:
-        Result.model_validate(document)
+        RESULT.validate_python(document)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         raise StageError(f"{path} is not the result of a drill ({problems}); {mend}") from error
@@ -187,7 +199,7 @@ def take(home: Path, step: Step, document: Mapping[str, Any], sample_ids: Sequen
     record = home / f"{step}.json"
     if record.is_file():
         print(f"{step}: done before")
-        return read_json(record)
+        return read_json(record, "start anew with --fresh")
     workspace = home / ("scratch" if step == "retrained" else "unlearned")
     params = {**document, "forget": {"apply": step != "before"}}
     write_atomic(workspace / "params.yaml", yaml.safe_dump(params, sort_keys=False).encode())

@@ -144,17 +144,20 @@ def remember(history: Sequence[Evidence], now: Evidence) -> list[Evidence]:
     if history:
         last = history[-1]
         full_seconds = last.get("full_seconds")
-        if last["generation"] == now["generation"]:  # looked at again
-            cost = {name: complete(last["cells"])[name] for name in COST}
-            history = history[:-1]
-        elif last.get("models") == now["models"]:  # another aggregation, say: the plan is still that of the last
+        same = last.get("models", now["models"]) == now["models"]
+        if last["generation"] == now["generation"]:
+            if same:  # looked at again
+                cost = {name: complete(last["cells"])[name] for name in COST}
+            history = history[:-1] if same else []  # not the same: models/ was begun anew
+        elif (
+            same and last["generation"] + 1 == now["generation"]
+        ):  # another aggregation, say: the plan is the last one's
             cost = {name: {**cell, "value": 0} if "value" in cell else {"value": 0} for name, cell in cost.items()}
     epochs, seconds = cost["sample_epochs"], cost["seconds"]
-    if "value" in seconds:
-        if "value" in epochs and epochs["value"] == epochs["of"]:
-            full_seconds = seconds["value"]
-        if full_seconds is not None:
-            cost["seconds"] = {**seconds, "of": full_seconds}
+    if "value" in epochs and epochs["value"] == epochs["of"]:
+        full_seconds = seconds.get("value")
+    if "value" in seconds and full_seconds is not None:
+        cost["seconds"] = {**seconds, "of": full_seconds}
     return [*history[-1:], {**now, "full_seconds": full_seconds, "cells": {**now["cells"], **cost}}]
 
 
@@ -167,11 +170,11 @@ def before(history: Sequence[Evidence]) -> dict[str, Cell]:
     cells = complete(last["cells"])
     if last["list"]["sha256"] != now["list"]["sha256"]:
         reason = (
-            f"generation {last['generation']} was attacked on another list; to have a before, list the samples with "
-            "forget.apply: false first"
+            f"generation {last['generation']} was attacked on another list; a before needs this one watched first "
+            "(forget.apply: false), which is possible until something is forgotten"
         )
         cells |= cleared(OF_THE_LIST, reason, cells, now["cells"])
-    if last.get("backdoor") != now["backdoor"]:
+    if last.get("backdoor", now["backdoor"]) != now["backdoor"]:
         reason = f"generation {last['generation']} was tried with another trigger or target class, or with none"
         cells |= cleared(OF_THE_TRIGGER, reason, cells, now["cells"])
     return cells

@@ -73,17 +73,18 @@ def forgetting(drills: Sequence[Drill]) -> str:
         "# Forgetting random samples\n",
         "In brackets: 95% intervals. ±: standard deviation, over the seeds where there are several, else over an "
         "attack's draws. An attack that guesses has 0.500.\n",
+        f"![{FORGETTING_PLOT}](forgetting.svg)\n",
     ]
     for group in grouped(drills, lambda drill: [drill["samples"], drill["recipe"]]):
         parts.append(f"## {group[0]['samples']} samples, {recipe(group[0])}\n")
         table = ["| | before | after | retrained from scratch |", "|---|---|---|---|"]
         notes = Notes()
-        by_seed = {drill["seed"]: columns_of(drill) for drill in group}
+        by_name = {drill["name"]: columns_of(drill) for drill in group}
         for name, label, kind in ROWS:
             if name.startswith("attack_") or name == "seconds":
                 continue  # no backdoor in these; and what else a machine did meanwhile is in its seconds
             cells = [
-                over_seeds({seed: columns[step][name] for seed, columns in by_seed.items()})
+                over_seeds({drill: columns[step][name] for drill, columns in by_name.items()})
                 for step in columns_of(group[0])
             ]
             table.append(f"| {label} | {' | '.join(notes.mark(cell, in_words(cell, kind)) for cell in cells)} |")
@@ -97,8 +98,13 @@ def forgetting(drills: Sequence[Drill]) -> str:
 
 def forgetting_plot(drills: Sequence[Drill]) -> str:
     """The attacks on the list, a point for each drill."""
+    several = len({json.dumps([drill["samples"], drill["recipe"]]) for drill in drills}) > 1
     rows = [
-        {"what": label, "step": step, "value": column[name]["value"]}
+        {
+            "what": f"{label}; {drill['samples']} samples, {recipe(drill)}" if several else label,
+            "step": step,
+            "value": column[name]["value"],
+        }
         for name, label, _ in ROWS
         if name in ("reference_attack", "loss_auc", "ratio_auc")
         for drill in drills
@@ -121,7 +127,7 @@ def backdoors_plot(drills: Sequence[Drill]) -> str:
         for step, cell in points.items():
             if "value" in cell:
                 low, high = cell.get("interval", (None, None))
-                rows.append({"what": in_short(drill), "step": step, "value": cell["value"], "low": low, "high": high})
+                rows.append({"what": drill["name"], "step": step, "value": cell["value"], "low": low, "high": high})
     return plots.picture(plots.steps(rows, BACKDOORS_PLOT), BACKDOORS_PLOT)
 
 
@@ -145,7 +151,7 @@ def backdoors(drills: Sequence[Drill]) -> str:
     ]
     for group in grouped(drills, lambda drill: {**drill["recipe"], "poison": None}):
         parts.append(f"## {recipe(group[0])}\n")
-        table = [f"| poison | trigger | found | {' | '.join(cells)} |", "|" + "---|" * (3 + len(cells))]
+        table = [f"| drill | poison | trigger | found | {' | '.join(cells)} |", "|" + "---|" * (4 + len(cells))]
         notes = Notes()
         for drill in group:
             columns = columns_of(drill)
@@ -168,27 +174,21 @@ def setting(drill: Drill) -> list[str]:
     whose = "other classes, relabelled" if poison["relabel"] else "class"
     side = trigger["size"]
     return [
+        drill["name"],
         f"{poison['samples']} pictures of {whose} {poison['target_class']}",
         f"{side} × {side}, grey {trigger['value']}, {trigger['position']}",
-        f"{drill['found']:.0%}",
+        f"{100 * drill['found']:g}%",
     ]
 
 
-def in_short(drill: Drill) -> str:
-    poison = drill["recipe"]["poison"]
-    trigger = poison["trigger"]
-    whose = "relabelled" if poison["relabel"] else "own class"
-    return f"{whose}, grey {trigger['value']}, {trigger['position']}, {drill['found']:.0%} found"
-
-
-def over_seeds(cells: Mapping[int, Cell]) -> Cell:
-    """The cells of several seeds as one: mean and standard deviation, or what is absent for which seed."""
-    missing = {seed: cell["absent"] for seed, cell in cells.items() if "absent" in cell}
+def over_seeds(cells: Mapping[str, Cell]) -> Cell:
+    """The cells of several drills as one: mean and standard deviation, or what is absent for which drill."""
+    missing = {drill: cell["absent"] for drill, cell in cells.items() if "absent" in cell}
     different = list({json.dumps(cell, sort_keys=True): cell for cell in cells.values()}.values())
     if len(different) == 1:
         return different[0]
     if missing:
-        return {"absent": "; ".join(f"seed {seed}: {reason}" for seed, reason in missing.items())}
+        return {"absent": "; ".join(f"{drill}: {reason}" for drill, reason in missing.items())}
     values = [cell["value"] for cell in cells.values()]
     return {"value": mean(values), "spread": stdev(values)}
 
