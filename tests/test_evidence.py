@@ -178,7 +178,8 @@ def test_evidence_of_an_earlier_version_has_a_reason_in_the_rows_it_did_not_know
         ({"value": 1500, "of": 6000}, "count", "1,500 of 6,000 (25.0%)"),
         ({"value": 1234.56}, "seconds", "1,234.6"),
         ({"value": 250.0, "of": 1000.0}, "seconds", "250.0 of 1,000.0 (25.0%)"),
-        ({"value": 1500.25, "spread": 12.0}, "count", "1,500.2 ± 12.0"),
+        ({"value": 1500.25, "spread": 12.0}, "count", "1,500 ± 12"),
+        ({"value": 4.5, "spread": 0.7}, "count", "4.5 ± 0.7"),
         ({"absent": "reason"}, "share", "–"),
     ],
 )

@@ -209,7 +209,8 @@ def parts(value: Cell, kind: str) -> tuple[str, str]:
     if kind == "seconds":
         return f"{number:,.1f}", f"of {value['of']:,.1f} ({number / value['of']:.1%})" if "of" in value else ""
     if kind == "count" and "spread" in value:
-        return f"{number:,.1f}", f"± {value['spread']:,.1f}"
+        digits = 0 if number > 1000 else 1
+        return f"{number:,.{digits}f}", f"± {value['spread']:,.{digits}f}"
     if kind == "count":
         share = f" ({number / value['of']:.1%})" if value["of"] > 1000 else ""
         return f"{number:,}", f"of {value['of']:,}{share}"
