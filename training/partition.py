@@ -103,10 +103,11 @@ def refuse_to_bring_back(watched: Sequence[str], source: Source) -> None:
     if not PARTITION_FILE.is_file():
         return
     last = read_json(PARTITION_FILE, "set forget.apply to true and run `dvc repro`, which makes it anew")
+    if last["forgotten"]["listed"] == 0:
+        return
     shards = [shard for path in SHARDS_FOLDER.glob("*.npz") if (shard := _readable(path)) is not None]
     held = {str(sample_id) for shard in shards for sample_id in shard.ids}
-    another_source = held and held.isdisjoint(source.train.ids)
-    if last["forgotten"]["listed"] == 0 or another_source:
+    if held and held.isdisjoint(source.train.ids):  # of another source
         return
     back = sorted(set(watched) - held)
     if back:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from training.evaluation.evidence import ROWS, Notes, absent, collect, complete, in_words
+from training.evaluation.evidence import ROWS, Notes, absent, collect, complete
 from training.files import json_bytes, read_json, remove, write_atomic
 from training.params import Params, Poison
 from training.paths import DRILL_REPORTS, DRILLS_FOLDER, FORGET_FOLDER, MANIFEST_FILE
@@ -40,11 +40,10 @@ STEPS: Mapping[Step, str] = {
     "after": "forget them: retrain what they touched",
     "retrained": "train from scratch what never had them, for reference",
 }
-RECIPE = ("data", "sisa", "network", "training", "poison")  # sections of the parameters that make a drill's numbers
 
 
 class Recipe(BaseModel):
-    """What the pages say of the sections of the parameters."""
+    """The sections of the parameters that make a drill's numbers."""
 
     data: dict[str, Any]
     sisa: dict[str, Any]
@@ -126,7 +125,9 @@ def run_drill(
     console, home = Console(), DRILLS_FOLDER / name
     root = {**params.model_dump(mode="json")["data"], "root": str(params.data.root.resolve())}
     document = {**params.model_dump(mode="json"), "data": root}
-    shaping = {part: document[part] for part in ("seed", "device", *RECIPE)}  # serving and lists are the project's own
+    shaping = {
+        part: document[part] for part in ("seed", "device", *Recipe.model_fields)
+    }  # serving and lists are the project's own
     begin(home, {"params": shaping, "steps": list(steps), "ids": list(sample_ids), "code": code_digest()}, fresh)
     columns: dict[str, Any] = {}
     for number, step in enumerate(steps, start=1):
@@ -136,7 +137,7 @@ def run_drill(
         "name": name,
         **story,
         "seed": params.seed,
-        "recipe": {part: document[part] for part in RECIPE},
+        "recipe": {part: document[part] for part in Recipe.model_fields},
         "environment": environment(),
         "columns": columns,
     }
@@ -249,10 +250,10 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     columns, notes = columns_of(result), Notes()
     table = Table("", "before", "after", "retrained from scratch", title=result["title"])
     for name, label, kind in ROWS:
-        table.add_row(label, *(notes.mark(column[name], in_words(column[name], kind)) for column in columns.values()))
+        table.add_row(label, *(notes.mark(column[name], kind) for column in columns.values()))
     console.print(table)
-    for number, note in enumerate(notes, start=1):
-        console.print(f"({number}) {note}", highlight=False, markup=False)
+    for line in notes.lines():
+        console.print(line, highlight=False, markup=False)
     if "identical" in result:
         console.print(
             "byte for byte the same after forgetting as from scratch: {shards} of {of} shards".format(

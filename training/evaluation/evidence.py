@@ -58,10 +58,14 @@ class Notes(list[str]):
             self.append(cell["absent"])
         return self.index(cell["absent"]) + 1
 
-    def mark(self, cell: Cell, words: str) -> str:
-        """``words``, the cell as a reader sees it, followed by the number of its reason."""
-        number = self.number(cell)
+    def mark(self, cell: Cell, kind: str) -> str:
+        """The cell as a reader sees it, followed by the number of its reason."""
+        words, number = in_words(cell, kind), self.number(cell)
         return words if number is None else f"{words} ({number})"
+
+    def lines(self) -> list[str]:
+        """The reasons as they stand below the table."""
+        return [f"({number}) {reason}" for number, reason in enumerate(self, start=1)]
 
 
 def collect(workspace: Path) -> dict[str, Any]:
@@ -137,28 +141,36 @@ def cost(plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def remember(history: Sequence[Evidence], now: Evidence) -> list[Evidence]:
     """The previous generation's evidence and ``now``, or ``now`` alone when there was none before it.
 
-    A generation's cost is what it took when it was new, nothing when it serves the models of the one
-    before. Its seconds stand beside those of the last full training that was timed.
+    Its seconds stand beside those of the last full training that was timed.
     """
-    cost, full_seconds = {name: now["cells"][name] for name in COST}, None
-    if history:
-        last = history[-1]
-        full_seconds = last.get("full_seconds")
-        same = last.get("models", now["models"]) == now["models"]
-        if last["generation"] == now["generation"]:
-            if same:  # looked at again
-                cost = {name: complete(last["cells"])[name] for name in COST}
-            history = history[:-1] if same else []  # not the same: models/ was begun anew
-        elif (
-            same and last["generation"] + 1 == now["generation"]
-        ):  # another aggregation, say: the plan is the last one's
-            cost = {name: {**cell, "value": 0} if "value" in cell else {"value": 0} for name, cell in cost.items()}
+    last = history[-1] if history else None
+    if last is not None and last["generation"] == now["generation"]:
+        history = history[:-1] if same_models(last, now) else []  # not the same: models/ was begun anew
+    cost = own_cost(last, now)
+    full_seconds = None if last is None else last.get("full_seconds")
     epochs, seconds = cost["sample_epochs"], cost["seconds"]
     if "value" in epochs and epochs["value"] == epochs["of"]:
         full_seconds = seconds.get("value")
     if "value" in seconds and full_seconds is not None:
         cost["seconds"] = {**seconds, "of": full_seconds}
     return [*history[-1:], {**now, "full_seconds": full_seconds, "cells": {**now["cells"], **cost}}]
+
+
+def own_cost(last: Evidence | None, now: Evidence) -> dict[str, Cell]:
+    """What ``now`` took when it was new: nothing when it serves the models of the generation before it."""
+    cost = {name: now["cells"][name] for name in COST}
+    if last is None or not same_models(last, now):
+        return cost
+    if last["generation"] == now["generation"]:  # looked at again
+        return {name: complete(last["cells"])[name] for name in COST}
+    if last["generation"] + 1 == now["generation"]:  # another aggregation, say: the plan is still the last one's
+        return {name: {**cell, "value": 0} if "value" in cell else {"value": 0} for name, cell in cost.items()}
+    return cost
+
+
+def same_models(last: Evidence, now: Evidence) -> bool:
+    """Evidence of an earlier version does not say; it is taken for the same."""
+    return bool(last.get("models", now["models"]) == now["models"])
 
 
 def before(history: Sequence[Evidence]) -> dict[str, Cell]:

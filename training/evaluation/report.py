@@ -125,9 +125,10 @@ def verdict(now: Mapping[str, Any]) -> list[str]:
     sentences = []
     what = "forgotten" if listed["applied"] else "watched"
     for name, attack in (("loss_auc", "The attack by loss"), ("ratio_auc", "The attack by likelihood ratio")):
-        if "value" in cells[name] and "interval" not in cells[name]:
-            sentences.append(f"{attack} has too few samples to say anything (AUC {cells[name]['value']:.3f}).")
+        if "value" not in cells[name]:
+            continue
         if "interval" not in cells[name]:
+            sentences.append(f"{attack} has too few samples to say anything (AUC {cells[name]['value']:.3f}).")
             continue
         low, high = cells[name]["interval"]
         number = f"AUC {cells[name]['value']:.3f}, 95% interval {low:.3f} to {high:.3f}"

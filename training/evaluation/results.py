@@ -16,7 +16,7 @@ import yaml
 
 from training.evaluation import plots
 from training.evaluation.drills import columns_of, read_drills, recipe
-from training.evaluation.evidence import ROWS, Cell, Notes, in_words
+from training.evaluation.evidence import OF_THE_TRIGGER, ROWS, Cell, Notes
 from training.files import write_atomic
 from training.stage import StageError
 
@@ -59,12 +59,16 @@ def by_hand(path: Path) -> str:
     return text
 
 
-def grouped(drills: Iterable[Drill], key: Callable[[Drill], object]) -> Iterable[list[Drill]]:
+def size_and_recipe(drill: Drill) -> object:
+    return [drill["samples"], drill["recipe"]]
+
+
+def grouped(drills: Iterable[Drill], key: Callable[[Drill], object]) -> list[list[Drill]]:
     """Drills of the same key together, in the order of their first."""
     groups: dict[str, list[Drill]] = {}
     for drill in drills:
         groups.setdefault(json.dumps(key(drill), sort_keys=True), []).append(drill)
-    return groups.values()
+    return list(groups.values())
 
 
 def forgetting(drills: Sequence[Drill]) -> str:
@@ -75,20 +79,20 @@ def forgetting(drills: Sequence[Drill]) -> str:
         "attack's draws. An attack that guesses has 0.500.\n",
         f"![{FORGETTING_PLOT}](forgetting.svg)\n",
     ]
-    for group in grouped(drills, lambda drill: [drill["samples"], drill["recipe"]]):
+    for group in grouped(drills, size_and_recipe):
         parts.append(f"## {group[0]['samples']} samples, {recipe(group[0])}\n")
         table = ["| | before | after | retrained from scratch |", "|---|---|---|---|"]
         notes = Notes()
         by_name = {drill["name"]: columns_of(drill) for drill in group}
         for name, label, kind in ROWS:
-            if name.startswith("attack_") or name == "seconds":
+            if name in (*OF_THE_TRIGGER, "seconds"):
                 continue  # no backdoor in these; and what else a machine did meanwhile is in its seconds
             cells = [
                 over_seeds({drill: columns[step][name] for drill, columns in by_name.items()})
                 for step in columns_of(group[0])
             ]
-            table.append(f"| {label} | {' | '.join(notes.mark(cell, in_words(cell, kind)) for cell in cells)} |")
-        parts += ["\n".join(table) + "\n", *footnotes(notes)]
+            table.append(f"| {label} | {' | '.join(notes.mark(cell, kind) for cell in cells)} |")
+        parts += ["\n".join(table) + "\n", *(f"{line}\n" for line in notes.lines())]
         if all("identical" in drill for drill in group):
             same, of = (sum(drill["identical"][key] for drill in group) for key in ("shards", "of"))
             parts.append(f"Byte for byte the same after forgetting as from scratch: {same} of {of} shards.\n")
@@ -98,7 +102,7 @@ def forgetting(drills: Sequence[Drill]) -> str:
 
 def forgetting_plot(drills: Sequence[Drill]) -> str:
     """The attacks on the list, a point for each drill."""
-    several = len({json.dumps([drill["samples"], drill["recipe"]]) for drill in drills}) > 1
+    several = len(grouped(drills, size_and_recipe)) > 1
     rows = [
         {
             "what": f"{label}; {drill['samples']} samples, {recipe(drill)}" if several else label,
@@ -156,14 +160,11 @@ def backdoors(drills: Sequence[Drill]) -> str:
         for drill in group:
             columns = columns_of(drill)
             changes = [
-                " → ".join(
-                    notes.mark(columns[step][name], in_words(columns[step][name], "share"))
-                    for step in ("before", "after")
-                )
+                " → ".join(notes.mark(columns[step][name], "share") for step in ("before", "after"))
                 for name in cells.values()
             ]
             table.append(f"| {' | '.join([*setting(drill), *changes])} |")
-        parts += ["\n".join(table) + "\n", *footnotes(notes), provenance(group)]
+        parts += ["\n".join(table) + "\n", *(f"{line}\n" for line in notes.lines()), provenance(group)]
     return "\n".join(parts)
 
 
@@ -191,10 +192,6 @@ def over_seeds(cells: Mapping[str, Cell]) -> Cell:
         return {"absent": "; ".join(f"{drill}: {reason}" for drill, reason in missing.items())}
     values = [cell["value"] for cell in cells.values()]
     return {"value": mean(values), "spread": stdev(values)}
-
-
-def footnotes(notes: Notes) -> list[str]:
-    return [f"({number}) {note}\n" for number, note in enumerate(notes, start=1)]
 
 
 def provenance(drills: Sequence[Drill]) -> str:
