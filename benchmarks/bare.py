@@ -16,15 +16,15 @@ from starlette.routing import Route
 
 from serving.api import encode
 from serving.batching import Batcher
-from serving.decoding import Pictures, decode_files, decode_json, decode_npy
-from serving.ensemble import load_ensemble
+from serving.decoding import Images, decode_files, decode_json, decode_npy
+from serving.ensemble.loading import load_ensemble
 
 ensemble = load_ensemble(Path(os.environ["SISA_SERVE_MODELS"]), threads=os.cpu_count() or 1)
 shape = ensemble.manifest.image_shape
 batcher = Batcher(64, lambda size: None)
 
 
-async def answer(images: Pictures) -> Response:
+async def answer(images: Images) -> Response:
     scores = await batcher.scores(ensemble, images)
     return Response(encode(ensemble, scores, "mean"), media_type="application/json")
 

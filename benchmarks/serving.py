@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from serving.ensemble import load_ensemble
+from serving.ensemble.loading import load_ensemble
 from training.export import Probabilities, export
 from training.network import build_network
 
@@ -276,7 +276,7 @@ def load(port: int, request: bytes, images: int, clients: int, seconds: float) -
 
 
 def receive(connection: socket.socket) -> None:
-    """Reads one answer; raises RuntimeError when it is no 200."""
+    """Reads one answer; raises RuntimeError when it is not a 200."""
     data = b""
     while b"\r\n\r\n" not in data:
         if not (received := connection.recv(1 << 16)):

@@ -13,8 +13,11 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from serving.batching import Scores
-from serving.certificate import certified_shards
-from serving.ensemble import Aggregation, Ensemble, Forgotten, choose
+from serving.body import body_schema
+from serving.ensemble.aggregation import Aggregation, choose
+from serving.ensemble.loading import Ensemble
+from serving.ensemble.manifest import Forgotten
+from serving.ensemble.robustness import robustness
 from serving.settings import Settings
 
 
@@ -26,7 +29,7 @@ class Prediction(BaseModel):
     confidence: float = Field(description="mean: mean probability of the class; vote: its share of the votes")
     probabilities: list[float] = Field(description="mean probability of each class over the shards")
     votes: list[int] = Field(description="number of shards that find each class the most probable")
-    certified: int = Field(
+    robustness: int = Field(
         description="that many shards' models may be replaced by anything and the vote's answer stays (DPA, Levine & "
         "Feizi 2021); says nothing of the mean's answer"
     )
@@ -94,7 +97,7 @@ def encode(ensemble: Ensemble, scores: Scores, mode: Aggregation) -> bytes:
         shares,
         probabilities,
         scores.votes.tolist(),
-        certified_shards(scores.votes).tolist(),
+        robustness(scores.votes).tolist(),
         strict=True,
     )
     predictions = [
@@ -104,11 +107,11 @@ def encode(ensemble: Ensemble, scores: Scores, mode: Aggregation) -> bytes:
             "confidence": share[label],
             "probabilities": row,
             "votes": votes,
-            "certified": certified,
+            "robustness": replaceable,
         }
-        for label, share, row, votes, certified in rows
+        for label, share, row, votes, replaceable in rows
     ]
-    document = {"generation": manifest.generation, "mode": mode, "predictions": predictions}
+    document = {"generation": ensemble.generation, "mode": mode, "predictions": predictions}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -116,7 +119,7 @@ def describe(ensemble: Ensemble, settings: Settings) -> dict[str, Any]:
     """EnsembleDescription, as it is sent."""
     manifest = ensemble.manifest
     description = EnsembleDescription(
-        generation=manifest.generation,
+        generation=ensemble.generation,
         manifest_sha256=ensemble.digest,
         aggregation=manifest.aggregation,
         classes=list(manifest.classes),
@@ -129,7 +132,7 @@ def describe(ensemble: Ensemble, settings: Settings) -> dict[str, Any]:
         versions={
             "python": platform.python_version(),
             "onnxruntime": onnxruntime.__version__,
-            **{name: version(name) for name in ("bentoml", "numpy", "pillow")},
+            **{name: version(name) for name in ("bentoml", "numpy", "pillow", "simplejpeg")},
         },
     )
     return description.model_dump()
@@ -160,15 +163,8 @@ class RawRequest(IODescriptor):  # type: ignore[misc]
         return {}  # serving/openapi.py has them
 
 
-MODE = {"type": "string", "enum": ["mean", "vote"], "description": "default: the ensemble's own"}
-
-
 class JsonImages(RawRequest):
-    client_schema: ClassVar = {
-        "type": "object",
-        "properties": {"images": {"type": "tensor", "format": "numpy-array", "dtype": "uint8"}, "mode": MODE},
-        "required": ["images"],
-    }
+    client_schema: ClassVar = body_schema({"type": "tensor", "format": "numpy-array", "dtype": "uint8"})
 
 
 class NpyImages(RawRequest):
@@ -181,8 +177,4 @@ class NpyImages(RawRequest):
 
 
 class ImageFiles(RawRequest):
-    client_schema: ClassVar = {
-        "type": "object",
-        "properties": {"images": {"type": "array", "items": {"type": "file", "format": "image"}}, "mode": MODE},
-        "required": ["images"],
-    }
+    client_schema: ClassVar = body_schema({"type": "array", "items": {"type": "file", "format": "image"}})

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.ensemble import Ensemble, Floats, count_votes, mean_probabilities
+from serving.ensemble.aggregation import Floats, count_votes, mean_probabilities
+from serving.ensemble.loading import Ensemble
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Batcher:
                 except Exception as error:
                     if len(jobs) == 1:
                         _fail(jobs[0], error)
-                    else:  # one request may be at fault: each for itself
+                    else:  # one request may be at fault, so each is computed alone
                         for job in jobs:
                             await self._alone(job)
                     continue
@@ -75,7 +76,7 @@ class Batcher:
             self._busy = False
 
     def _next(self) -> list[_Job]:
-        """The oldest job and those after it that fit into its batch; none that was given up."""
+        """The oldest job and those after it that fit into its batch; none that was cancelled."""
         jobs: list[_Job] = []
         size = 0
         while self._waiting:

@@ -1,6 +1,6 @@
-"""Request bodies to pictures: judged by their headers before anything large is made of them.
+"""Request bodies to images: judged by their headers before anything large is made of them.
 
-Every function raises Refusal with what was found and what was expected; N images, H = W their side.
+Every function raises Refusal with what was found and what was expected.
 """
 
 from __future__ import annotations
@@ -8,38 +8,24 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import Annotated, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from serving.ensemble import Aggregation
+from serving.body import JsonBody
+from serving.ensemble.aggregation import Aggregation
+from serving.pictures.bad import BadPicture
+from serving.pictures.decoding import FORMATS, decode_picture
 from serving.refusal import Refusal, short
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 Shape = tuple[int, int, int]
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # 8 bits a channel or fewer, in RGB or grey
-MAX_SIDE = 65_535  # JPEG's own; resizing takes 16 bytes for each pixel of a side
 
-Pixel = Annotated[int, Field(strict=True, ge=0, le=255)]
-Row = Annotated[list[Annotated[list[Pixel], FailFast()]], FailFast()]
-
-
-class JsonBody(BaseModel):
-    """``POST /v1/predict``: uint8 pictures as lists (N, H, W, 3)."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    images: Annotated[list[Annotated[list[Row], FailFast()]], FailFast()]
-    mode: Aggregation | None = None
-
-
-def decode_json(body: bytes, shape: Shape, max_images: int) -> tuple[Pictures, Aggregation | None]:
+def decode_json(body: bytes, shape: Shape, max_images: int) -> tuple[Images, Aggregation | None]:
     """``{"images": [...], "mode": ...}`` to ((N, H, W, 3) uint8, the mode if one is given)."""
     expected = _expected(shape, max_images)
     _check_amount(body, shape, max_images, expected)
@@ -80,7 +66,7 @@ def _refusal(problem: ErrorDetails, images: str) -> Refusal:
         case "json_invalid":
             refusal = Refusal(400, "the body is not JSON", None, f'{{"images": {images}}}', problem["msg"])
         case "model_type":
-            refusal = Refusal(400, "the body is no JSON object", None, f'{{"images": {images}}}', found)
+            refusal = Refusal(400, "the body is not a JSON object", None, f'{{"images": {images}}}', found)
         case "extra_forbidden":
             refusal = Refusal(400, "there is no such field", field, "images, and mode if you like", field)
         case "missing":
@@ -90,11 +76,11 @@ def _refusal(problem: ErrorDetails, images: str) -> Refusal:
         case "list_type":
             refusal = Refusal(400, "the images are of another shape", field, images, found)
         case _:
-            refusal = Refusal(400, "a pixel is no whole number from 0 to 255", field, images, found)
+            refusal = Refusal(400, "a pixel is not a whole number from 0 to 255", field, images, found)
     return refusal
 
 
-def decode_npy(body: bytes, shape: Shape, max_images: int) -> Pictures:
+def decode_npy(body: bytes, shape: Shape, max_images: int) -> Images:
     """A .npy file to (N, H, W, 3) uint8, a view of the body; nothing in it is unpickled."""
     expected = f".npy, {_expected(shape, max_images)}"
     stream = io.BytesIO(body)
@@ -110,7 +96,7 @@ def decode_npy(body: bytes, shape: Shape, max_images: int) -> Pictures:
         if not all(type(side) is int and abs(side) < 2**63 for side in found):
             raise ValueError("the shape is not made of lengths")
     except Exception as error:  # numpy evaluates the header's text: SyntaxError, TokenError, TypeError, …
-        raise Refusal(400, "the body is no .npy file", None, expected, short(str(error))) from None
+        raise Refusal(400, "the body is not a .npy file", None, expected, short(str(error))) from None
     if dtype != np.uint8:
         raise Refusal(400, "the pixels are of another type", "dtype", expected, str(dtype))
     if len(found) != 4 or found[1:] != shape:
@@ -125,59 +111,18 @@ def decode_npy(body: bytes, shape: Shape, max_images: int) -> Pictures:
     return np.ascontiguousarray(flat.reshape(found[::-1]).T) if fortran else flat.reshape(found)
 
 
-def decode_files(files: Sequence[BinaryIO], shape: Shape, max_pixels: int) -> Pictures:
-    """Picture files to (N, H, W, 3) uint8; ``max_pixels``: of all of them together, as they come."""
-    pictures = []
+def decode_files(files: Sequence[BinaryIO], shape: Shape, max_pixels: int) -> Images:
+    """Pictures to (N, H, W, 3) uint8; ``max_pixels``: what all of them together may have, as stored."""
+    images, left = [], max_pixels
     for number, file in enumerate(files):
-        picture, pixels = decode_picture(file, f"images[{number}]", shape, max_pixels)
-        pictures.append(picture)
-        max_pixels -= pixels
-    return np.stack(pictures)
-
-
-def decode_picture(file: BinaryIO, field: str, shape: Shape, max_pixels: int) -> tuple[Pictures, int]:
-    """One PNG, JPEG or WEBP file to (H, W, 3) uint8, turned upright and resized as in training.
-
-    Also gives the number of pixels it had.
-    """
-    expected = "one still PNG, JPEG or WEBP picture, 8 bits a channel, RGB or grey"
-    file.seek(0)
-    head = file.read(32)
-    file.seek(0)
-    try:
-        with Image.open(file, formats=FORMATS) as image:  # the header only; no pixel is decoded yet
-            pixels = image.width * image.height
-            if pixels > max_pixels or max(image.size) > MAX_SIDE:
-                most, size = f"at most {max_pixels} more pixels, {MAX_SIDE} a side", f"{image.width} × {image.height}"
-                raise Refusal(413, "the picture is too large", field, most, size)
-            if image.format == "PNG" and head[12:16] != b"IHDR":
-                raise ValueError("its first chunk is not IHDR")  # Pillow looks for it further on
-            # Pillow reads 16 bits a channel as 8; PNG's header says how many there are.
-            depth = head[24] if image.format == "PNG" else 8
-            if depth > 8 or image.mode not in MODES:
-                found = f"{depth} bits a channel" if depth > 8 else f"colours of mode {image.mode}"
-                raise Refusal(400, "the picture's pixels are of another kind", field, expected, found)
-            # A camera's JPEG with a preview beside it (MPO) is a still picture nevertheless.
-            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-                raise Refusal(400, "the picture is animated", field, expected, f"{image.n_frames} frames")  # type: ignore[attr-defined]
-            # Both would copy a picture that needs neither; a large one is 4 bytes a pixel.
-            ImageOps.exif_transpose(image, in_place=True)
-            picture = image if image.mode == "RGB" else image.convert("RGB")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Refusal(
-            413, "the picture is too large", field, f"at most {max_pixels} pixels", short(str(error))
-        ) from None
-    except UnidentifiedImageError:
-        found = f"a file that begins with {head[:16]!r}"
-        raise Refusal(400, "the file is no PNG, JPEG or WEBP", field, expected, found) from None
-    except Refusal:
-        raise
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, EOFError, …
-        raise Refusal(400, "the file is no readable picture", field, expected, short(str(error))) from None
-    height, width, _ = shape
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(picture, np.uint8), pixels
+        try:
+            decoded = decode_picture(file, shape[:2], formats=FORMATS, max_pixels=left)
+        except BadPicture as bad:
+            status = 413 if bad.too_large else 400
+            raise Refusal(status, bad.reason, f"images[{number}]", bad.expected, short(bad.found)) from None
+        images.append(decoded.image)
+        left -= decoded.pixels
+    return np.stack(images)
 
 
 def _check_count(count: int, max_images: int) -> None:

@@ -29,7 +29,7 @@ class Gate:
 
     ``token``: what ``/v1/*`` asks for as ``Authorization: Bearer``, or None. ``max_concurrency``: requests
     to ``/v1/*`` at work at once. ``timeout``: seconds for a request, its body included. ``routes``: paths
-    that are counted under their own name; all others count as ``other``.
+    that are counted under their own name; the rest counts as ``other``.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Exchange:
         self.received = 0
         self.complete = self.headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in self.headers
         given = self.headers.get(b"x-request-id", b"")
-        # A foreign id is taken over only if it can do no harm in a log.
+        # The caller's id is kept only if it is harmless in a log.
         self.request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.scope: Scope = {**scope, "sisa.notes": self.notes, "sisa.request_id": self.request_id}
         self._receive, self._send, self._max_body_bytes = receive, send, max_body_bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -14,16 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.ensemble import (
-    Ensemble,
-    EnsembleUnavailable,
-    Manifest,
-    Provider,
-    execution_providers,
-    open_session,
-    parse_manifest,
-    read_manifest,
-)
+from filelock import FileLock
+
+from serving.ensemble.loading import Ensemble, Provider, execution_providers, open_session
+from serving.ensemble.manifest import EnsembleUnavailable, Manifest, Release, parse_manifest, read_manifest
 
 logger = logging.getLogger("serving")
 
@@ -53,7 +46,7 @@ class Floor:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EnsembleUnavailable(
                 f"{self.path}, the highest generation seen, cannot be read ({error!r}); "
-                "delete it if what is published now is what shall be served"
+                "delete it if what is published now is what should be served"
             ) from error
 
     def admit(self, generation: int, digest: str) -> None:
@@ -62,8 +55,7 @@ class Floor:
         Raises EnsembleUnavailable when a higher one was seen, or this one with another manifest.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(self.path.with_suffix(".lock")):
             highest, known = self.read()
             advice = f"publish a newer one, or delete {self.path} if going back is meant"
             if generation < highest:
@@ -192,6 +184,6 @@ class Generations:
         return ensemble
 
 
-def shapes(manifest: Manifest) -> tuple[tuple[int, ...], int]:
-    """What every model of a manifest takes and answers: (H, W, 3) and the number of classes."""
+def shapes(manifest: Release) -> tuple[tuple[int, ...], int]:
+    """What every model of a release takes and answers: (H, W, 3) and the number of classes."""
     return manifest.image_shape, len(manifest.classes)

@@ -38,8 +38,8 @@ def images_of(route: str) -> Counter:
     return IMAGES_PREDICTED.labels(route)
 
 
-def bury_the_dead(folder: Path) -> None:
-    """Forget the gauges of workers that were killed: nobody else does, and they would count as not ready for ever."""
+def drop_dead_workers(folder: Path) -> None:
+    """Remove the gauges of workers that were killed: nothing else does, and they would count as not ready forever."""
     for path in folder.glob("gauge_live*_*.db"):
         pid = int(path.stem.rpartition("_")[2])
         try:
@@ -53,7 +53,7 @@ def exposition() -> bytes:
     # `bentoml serve` sets the folder through which its workers share their numbers.
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
-    bury_the_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+    drop_dead_workers(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from serving.api import EnsembleDescription, Predictions, Problem
+from serving.body import body_schema
 
 REF = "#/components/schemas/{model}"
 PROBLEMS = {
@@ -16,26 +17,14 @@ PROBLEMS = {
     413: "the body, a picture or the number of images is above the limit",
     415: "another content type is expected",
     429: "too many requests at once; see Retry-After",
-    500: "an error of the service; its log has the request's id",
+    500: "internal server error; the log has the request's id",
     503: "the published models cannot be served now; see Retry-After",
     504: "the answer was not ready in time",
 }
-MODE = {"type": "string", "enum": ["mean", "vote"]}
-PIXELS: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 255}
-for axis in ("3", "W", "H", "N"):
-    PIXELS = {"type": "array", "items": PIXELS, "description": axis}
+MODE = body_schema()["properties"]["mode"]
 
 BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "/v1/predict": (
-        "Images as JSON, uint8 (N, H, W, 3) of the ensemble's size",
-        "application/json",
-        {
-            "type": "object",
-            "properties": {"images": PIXELS, "mode": MODE},
-            "required": ["images"],
-            "additionalProperties": False,
-        },
-    ),
+    "/v1/predict": ("Images as JSON, uint8 (N, H, W, 3) of the ensemble's size", "application/json", body_schema()),
     "/v1/predict/npy": (
         "Images as a .npy file, uint8 (N, H, W, 3) of the ensemble's size",
         "application/x-npy",
@@ -44,12 +33,7 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "/v1/predict/image": (
         "PNG, JPEG or WEBP files, turned upright by their EXIF and resized to the ensemble's size",
         "multipart/form-data",
-        {
-            "type": "object",
-            "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}, "mode": MODE},
-            "required": ["images"],
-            "additionalProperties": False,
-        },
+        body_schema({"type": "array", "items": {"type": "string", "format": "binary"}}),
     ),
 }
 

@@ -33,7 +33,7 @@ class Refusal(Exception):
 def failure(request_id: str) -> Refusal:
     """500 for the exception that is being handled; the traceback is in the log."""
     logger.exception("request %s failed", request_id)
-    return Refusal(500, "an error of the service", None, "an answer", f"an exception; the log has it as {request_id}")
+    return Refusal(500, "internal server error", None, "an answer", f"an exception; the log has it as {request_id}")
 
 
 def short(value: object, limit: int = 80) -> str:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from serving.answering import Answering
 from serving.api import ImageFiles, JsonImages, NpyImages, Predictions
-from serving.ensemble import execution_providers
+from serving.ensemble.loading import execution_providers
 from serving.gate import Gate
 from serving.metrics import exposition
 from serving.openapi import BODIES, openapi
@@ -51,7 +51,7 @@ async def docs(request: Request) -> Response:
 
 async def docs_json(request: Request) -> Response:
     ensemble = answering().generations.loaded
-    return JSONResponse(openapi(ensemble.manifest.generation if ensemble else None))
+    return JSONResponse(openapi(ensemble.generation if ensemble else None))
 
 
 async def report(request: Request) -> Response:

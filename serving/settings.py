@@ -82,11 +82,11 @@ def load_settings(root: Path) -> Settings:
     known = ", ".join(Settings.model_fields)
     for name in os.environ:
         if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
-            raise SettingsError(f"{name}: no such setting (misspelt?); after {PREFIX} may come: {known}")
+            raise SettingsError(f"{name}: no such setting (misspelt?); allowed after {PREFIX}: {known}")
     try:
         settings = Settings(**section)
     except ValidationError as error:
-        lines = [f"the service's settings ({path}, section serve, and {PREFIX}*) need mending:"]
+        lines = [f"the service's settings ({path}, section serve, and {PREFIX}*) are invalid:"]
         for problem in error.errors():
             key = str(problem["loc"][0])
             if problem["type"] == "extra_forbidden":

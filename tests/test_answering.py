@@ -11,7 +11,7 @@ from server import FLAT, npy, publish
 from starlette.requests import Request
 from starlette.types import Message
 
-from serving.ensemble import Ensemble
+from serving.ensemble.loading import Ensemble
 from serving.settings import Settings
 
 

@@ -14,7 +14,7 @@ import pytest
 from server import FLAT, RED, picture, publish, write_manifest
 
 import serving.generations
-from serving.ensemble import EnsembleUnavailable
+from serving.ensemble.manifest import EnsembleUnavailable
 from serving.generations import Generations
 
 GREENISH = (0, 20, 0)

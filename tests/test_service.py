@@ -13,7 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from server import BLUE, CLASSES, FLAT, GREEN, RED, Server, encoded, npy, picture, publish
 
-from serving.ensemble import load_ensemble, mean_probabilities
+from serving.ensemble.aggregation import mean_probabilities
+from serving.ensemble.loading import load_ensemble
 
 ZERO = picture(np.zeros(3, np.uint8)).tolist()
 NPY, IS_JSON = {"content-type": "application/x-npy"}, {"content-type": "application/json"}

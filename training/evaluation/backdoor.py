@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.ensemble import AGGREGATIONS, choose, count_votes, mean_probabilities
+from serving.ensemble.aggregation import AGGREGATIONS, choose, count_votes, mean_probabilities
 from training import stage
 from training.evaluation.intervals import share_of
 from training.evaluation.metrics import Ints, Uncomputable

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.ensemble import AGGREGATIONS, Aggregation, choose, count_votes, mean_probabilities
+from serving.ensemble.aggregation import AGGREGATIONS, Aggregation, choose, count_votes, mean_probabilities
 from training import stage
 from training.evaluation.metrics import (
     auroc,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.ensemble import choose, count_votes, mean_probabilities
+from serving.ensemble.aggregation import choose, count_votes, mean_probabilities
 from training import stage
 from training.erasure.forget_list import read_forget_lists
 from training.evaluation.attacks import (

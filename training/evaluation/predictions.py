@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from serving.ensemble import Ensemble, EnsembleUnavailable, load_ensemble
+from serving.ensemble.loading import Ensemble, load_ensemble
+from serving.ensemble.manifest import EnsembleUnavailable
 from training.paths import MODELS_FOLDER
 from training.stage import StageError
 

@@ -11,8 +11,8 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.certificate import certified_shards
-from serving.ensemble import Aggregation, choose, count_votes, mean_probabilities
+from serving.ensemble.aggregation import Aggregation, choose, count_votes, mean_probabilities
+from serving.ensemble.robustness import robustness
 from training.evaluation.metrics import Ints
 
 
@@ -22,7 +22,7 @@ def certified_accuracy(actual: Ints, predicted: Ints, votes: Ints) -> list[tuple
     The service gives the same certificate with each answer (Levine and Feizi, "Deep partition
     aggregation", ICLR 2021). A poisoned sample is in one shard, so r poisoned samples are survived too.
     """
-    right, radius, shards = actual == predicted, certified_shards(votes), int(votes[0].sum())
+    right, radius, shards = actual == predicted, robustness(votes), int(votes[0].sum())
     return [(poisoned, float((right & (radius >= poisoned)).mean())) for poisoned in range((shards + 1) // 2 + 1)]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def certified_shards(votes: NDArray[np.int64]) -> NDArray[np.int64]:
+def robustness(votes: NDArray[np.int64]) -> NDArray[np.int64]:
     """(N, C) votes to (N,): max(0, ⌊(n₁ − n₂ − 1) / 2⌋), n₁ and n₂ the two largest counts.
 
     So many shards' models may be replaced by anything – or fall silent, or, if they abstained, begin

@@ -1,0 +1,126 @@
+"""What is served, as a file: ``models/ensemble.json``, written and read through the models here.
+
+A *release* is what training offers to serve; the *manifest* is a release that was published, under the
+number of its generation.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from serving.ensemble.aggregation import Aggregation
+
+
+class EnsembleUnavailable(RuntimeError):
+    """The published models cannot be loaded, so nothing may be served."""
+
+
+class ShardEntry(BaseModel):
+    """One shard; one that abstains (all its samples are forgotten) has no file.
+
+    ``retained``: samples its model was trained on. ``key``: hex SHA-256, the last of its key chain.
+    ``file``: of its ONNX model, relative to the folder of the release. ``sha256``: of that file, in hex.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    shard: int = Field(ge=0)
+    retained: int = Field(ge=0)
+    key: str
+    abstains: bool
+    file: str | None
+    sha256: str | None
+
+
+class Forgotten(BaseModel):
+    """The forget lists: ids listed, those of them gone from the source, SHA-256 of the sorted ids."""
+
+    model_config = ConfigDict(frozen=True)
+
+    listed: int
+    already_gone: int
+    sha256: str
+
+
+class Release(BaseModel):
+    """An ensemble that could be served: every shard with its model, or the word that it abstains.
+
+    ``image_shape``: (H, W, 3) of the images that every model takes.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    aggregation: Aggregation
+    classes: tuple[str, ...] = Field(min_length=2)
+    image_shape: tuple[int, int, Literal[3]]
+    forgotten: Forgotten
+    shards: tuple[ShardEntry, ...]
+
+    @model_validator(mode="after")
+    def _check_shards(self) -> Self:
+        """A shard that was lost or counted twice would distort the vote and its robustness without a sign."""
+        if len({shard.shard for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard is listed twice")
+        for shard in self.shards:
+            if shard.abstains != (shard.file is None):
+                raise ValueError(f"shard {shard.shard} must either abstain or have a file")
+        return self
+
+    @property
+    def voters(self) -> tuple[ShardEntry, ...]:
+        """The shards that have a model."""
+        return tuple(shard for shard in self.shards if shard.file is not None)
+
+    @property
+    def shard_ids(self) -> tuple[int, ...]:
+        """The numbers of ``voters``, in the order in which their models answer."""
+        return tuple(shard.shard for shard in self.voters)
+
+    def to_bytes(self) -> bytes:
+        """The one spelling in JSON: equal releases are equal bytes, so a digest of the file is one of the content."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+class Manifest(Release):
+    """A published release. ``generation``: 1 for the first, one more for each that replaces it."""
+
+    generation: int = Field(ge=1)
+
+
+AnyRelease = TypeVar("AnyRelease", bound=Release)
+
+
+def parse_release(content: bytes, path: Path) -> Release:
+    """Raises EnsembleUnavailable when ``content`` (of ``path``) is not JSON, lacks something or has no model."""
+    return _parse(Release, content, path, "release")
+
+
+def parse_manifest(content: bytes, path: Path) -> Manifest:
+    """Raises EnsembleUnavailable when ``content`` (of ``path``) is not JSON, lacks something or has no model."""
+    return _parse(Manifest, content, path, "manifest")
+
+
+def read_manifest(path: Path) -> bytes:
+    """Raises EnsembleUnavailable when the manifest cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise EnsembleUnavailable(f"{path} is missing; run `dvc repro` or `dvc pull`") from None
+    except OSError as error:
+        raise EnsembleUnavailable(f"{path} cannot be read: {error}") from error
+
+
+def _parse(model: type[AnyRelease], content: bytes, path: Path, name: str) -> AnyRelease:
+    try:
+        release = model.model_validate_json(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise EnsembleUnavailable(f"{path} is not a {name}: {where + ': ' if where else ''}{problem['msg']}") from None
+    if not release.voters:
+        raise EnsembleUnavailable(f"{path} lists no shard that has a model")
+    return release

@@ -1,0 +1,25 @@
+"""What a picture's header says, before any pixel is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+
+STILL = "one still picture, 8 bits a channel, RGB or grey"
+
+
+@dataclass(frozen=True)
+class Header:
+    """A picture that was recognised and is not decoded yet.
+
+    ``width`` and ``height`` are as stored, before the EXIF turns it. ``exif``: the bytes of a TIFF file, or
+    nothing. ``decode`` gives its pixels in mode RGB, RGBX (RGB and a byte nobody reads) or RGBA; whatever
+    it raises says that the picture is damaged.
+    """
+
+    width: int
+    height: int
+    exif: bytes
+    decode: Callable[[], Image.Image]
