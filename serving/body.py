@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
-from pydantic.json_schema import SkipJsonSchema
 
 from serving.ensemble.aggregation import Aggregation
 
@@ -13,9 +12,10 @@ Pixel = Annotated[int, Field(strict=True, ge=0, le=255)]
 Row = Annotated[list[Annotated[list[Pixel], FailFast()]], FailFast()]
 
 
-def _without_default(schema: dict[str, Any]) -> None:
-    """None stands for a mode that is not given; it is not one that could be."""
-    schema.pop("default")
+def _as_if_given(schema: dict[str, Any]) -> None:
+    """The schema of a value that is there: None stands for one that is not."""
+    del schema["default"]
+    schema.update(schema.pop("anyOf")[0])
 
 
 class JsonBody(BaseModel):
@@ -26,8 +26,8 @@ class JsonBody(BaseModel):
     images: Annotated[list[Annotated[list[Row], FailFast()]], FailFast()] = Field(
         description="uint8 (N, H, W, 3), of the ensemble's size"
     )
-    mode: Aggregation | SkipJsonSchema[None] = Field(
-        default=None, description="default: the ensemble's own", json_schema_extra=_without_default
+    mode: Aggregation | None = Field(
+        default=None, description="default: the ensemble's own", json_schema_extra=_as_if_given
     )
 
 

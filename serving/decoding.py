@@ -19,7 +19,7 @@ from serving.body import JsonBody
 from serving.ensemble.aggregation import Aggregation
 from serving.pictures.bad import BadPicture
 from serving.pictures.decoding import FORMATS, decode_picture
-from serving.refusal import Refusal, short
+from serving.refusal import Refusal, cut, short
 
 Images = NDArray[np.uint8]
 Shape = tuple[int, int, int]
@@ -119,7 +119,7 @@ def decode_files(files: Sequence[BinaryIO], shape: Shape, max_pixels: int) -> Im
             decoded = decode_picture(file, shape[:2], formats=FORMATS, max_pixels=left)
         except BadPicture as bad:
             status = 413 if bad.too_large else 400
-            raise Refusal(status, bad.reason, f"images[{number}]", bad.expected, short(bad.found)) from None
+            raise Refusal(status, bad.reason, f"images[{number}]", bad.expected, cut(bad.found)) from None
         images.append(decoded.image)
         left -= decoded.pixels
     return np.stack(images)

@@ -36,7 +36,11 @@ def failure(request_id: str) -> Refusal:
     return Refusal(500, "internal server error", None, "an answer", f"an exception; the log has it as {request_id}")
 
 
-def short(value: object, limit: int = 80) -> str:
-    """``value`` as the caller may see it again: its repr, cut to ``limit`` characters."""
-    text = repr(value)
+def cut(text: str, limit: int = 80) -> str:
+    """At most ``limit`` characters of a text of our own or a library's."""
     return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def short(value: object, limit: int = 80) -> str:
+    """A value of the caller's as the caller may see it again: its repr, cut to ``limit`` characters."""
+    return cut(repr(value), limit)

@@ -15,7 +15,9 @@ import pytest
 import yaml
 from hypothesis import settings
 
-# No deadline: a busy machine is no failure.
+pytest_plugins = ["server"]  # the session's server
+
+# No deadline: a busy machine is not a failure.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import shutil
 import signal
@@ -16,16 +15,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import onnx
+import pytest
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
+
+from serving.ensemble.manifest import Forgotten, Manifest, ShardEntry
 
 REPOSITORY = Path(__file__).parents[1]
 CLASSES = ("red", "green", "blue")
@@ -93,26 +95,25 @@ def publish(models: Path, generation: int, biases: Sequence[Bias | None], side: 
     (models / "onnx").mkdir(parents=True, exist_ok=True)
     shards = []
     for number, bias in enumerate(biases):
-        entry: dict[str, Any] = {"shard": number, "retained": 0, "key": f"{number:064x}", "abstains": bias is None}
-        if bias is None:
-            entry |= {"file": None, "sha256": None}
-        else:
+        entry = ShardEntry(shard=number, retained=0, key=f"{number:064x}", abstains=True, file=None, sha256=None)
+        if bias is not None:
             content = colour_model(bias, side, work)
             digest = hashlib.sha256(content).hexdigest()
             file = f"onnx/shard-{number}-{digest[:16]}.onnx"
             if not (models / file).exists():  # its name says what is in it; someone may be reading
                 (models / file).write_bytes(content)
-            entry |= {"retained": 100, "file": file, "sha256": digest}
+            changes = {"retained": 100, "abstains": False, "file": file, "sha256": digest}
+            entry = entry.model_copy(update=changes)
         shards.append(entry)
-    manifest = {
-        "generation": generation,
-        "aggregation": "mean",
-        "classes": CLASSES,
-        "image_shape": [side, side, 3],
-        "forgotten": {"listed": generation - 1, "already_gone": 0, "sha256": "0" * 64},
-        "shards": shards,
-    }
-    write_manifest(models, json.dumps(manifest))
+    manifest = Manifest(
+        generation=generation,
+        aggregation="mean",
+        classes=CLASSES,
+        image_shape=(side, side, 3),
+        forgotten=Forgotten(listed=generation - 1, already_gone=0, sha256="0" * 64),
+        shards=tuple(shards),
+    )
+    write_manifest(models, manifest.to_bytes().decode())
 
 
 def write_manifest(models: Path, text: str) -> None:
@@ -192,3 +193,17 @@ class Server:
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60, **options)
+
+
+LOVES_GREEN: Bias = (0, 20, 0)
+LIMITS: dict[str, Any] = {"max_images": 64, "max_body_bytes": 200_000, "max_pixels": 1_000_000}
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all tests that only ask: five shards, one of which abstains and one of which says green to everything."""
+    folder = tmp_path_factory.mktemp("server")
+    publish(folder / "models", 7, [FLAT, None, LOVES_GREEN, FLAT, (1, 0, 0)])
+    with Server(folder, **LIMITS) as running:
+        running.wait(lambda: running.status("/readyz") == 200)
+        yield running

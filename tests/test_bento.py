@@ -69,6 +69,7 @@ def served(bento: Path, environment: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.heavy
 def test_the_bento_answers_from_its_own_requirements(served: Server) -> None:
     with served.client() as client:
         body = npy(picture(RED)[None])
@@ -77,6 +78,7 @@ def test_the_bento_answers_from_its_own_requirements(served: Server) -> None:
         assert client.get("/").status_code == client.get("/docs").status_code == 200
 
 
+@pytest.mark.heavy
 def test_nothing_of_training_is_in_it(bento: Path, environment: Path) -> None:
     names = ["torch", "torchvision", "training", "dvc"]
     program = f"import importlib.util as u, sys; sys.exit(any(map(u.find_spec, {names})))"
@@ -86,12 +88,14 @@ def test_nothing_of_training_is_in_it(bento: Path, environment: Path) -> None:
     assert {path.name for path in (bento / "src/models").iterdir()} - made_by_serving == {"ensemble.json", "onnx"}
 
 
+@pytest.mark.heavy
 def test_the_image_is_below_450_mb_by_the_sum_of_its_parts(bento: Path, environment: Path) -> None:
     parts = [path for folder in (bento, environment) for path in folder.rglob("*")]
     size = sum(path.stat().st_blocks * 512 for path in parts if path.is_file() and not path.is_symlink())
     assert BASE_IMAGE_MB + size / 1e6 < 450
 
 
+@pytest.mark.heavy
 def test_the_containerfile_is_slim_and_runs_as_nobody_special(bento: Path) -> None:
     containerfile = (bento / "env/docker/Dockerfile").read_text()
     assert "FROM python:3.11-slim-bookworm" in containerfile

@@ -1,11 +1,9 @@
-"""Request bodies to pictures, without a server; tests/test_service.py sends the same over HTTP."""
+"""Request bodies to images, without a server; tests/test_service.py sends the same over HTTP."""
 
 import io
 import json
 import struct
-import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from PIL import Image
 from server import RED, encoded, npy, picture
 
 from serving.decoding import decode_files, decode_json, decode_npy
@@ -74,7 +71,7 @@ def test_a_mode_in_json_is_passed_on() -> None:
         (json.dumps({"images": [[*ZERO, [[0, 0, 0]]]]}).encode(), "images", "ragged"),
     ],
 )
-def test_json_that_is_no_batch_of_images_is_refused_by_name(body: bytes, field: str | None, found: str) -> None:
+def test_json_that_is_not_a_batch_of_images_is_refused_by_name(body: bytes, field: str | None, found: str) -> None:
     refusal = refused(lambda: as_json(body))
     assert (refusal.status, refusal.field) == (400, field)
     assert found in (refusal.found or "")
@@ -83,7 +80,7 @@ def test_json_that_is_no_batch_of_images_is_refused_by_name(body: bytes, field: 
 @pytest.mark.parametrize(
     "pixel", ["256", "-1", "0.5", "1.0", "NaN", "Infinity", "1e400", "true", "null", '"7"', "1" * 400]
 )
-def test_a_pixel_that_is_no_whole_number_from_0_to_255_is_named_with_its_place(pixel: str) -> None:
+def test_a_pixel_that_is_not_a_whole_number_from_0_to_255_is_named_with_its_place(pixel: str) -> None:
     body = json.dumps({"images": [ZERO, ZERO]}).replace("0", pixel, 1)
     refusal = refused(lambda: as_json(body.encode()))
     assert (refusal.status, refusal.field) == (400, "images[0][0][0][0]")
@@ -163,119 +160,39 @@ def test_a_lying_or_broken_npy_is_refused(body: bytes) -> None:
     assert refused(lambda: decode_npy(body, SHAPE, 3)).status in (400, 413)
 
 
-def test_every_kind_of_still_picture_is_read_and_resized() -> None:
-    red = picture(RED, 8)
-    still = [encoded(red), encoded(red, "JPEG", quality=100), encoded(red, "WEBP", lossless=True)]
-    grey, palette = io.BytesIO(), io.BytesIO()
-    Image.new("L", (8, 8), 200).save(grey, "PNG")
-    Image.fromarray(red).convert("P").save(palette, "PNG")
-    decoded = files(*still, grey.getvalue(), palette.getvalue())
-    assert decoded.shape == (5, 2, 2, 3)
-    assert np.abs(decoded[[0, 1, 2, 4]].astype(int) - RED).max() <= 2
-    assert (decoded[3] == 200).all()
-
-
-def test_a_picture_becomes_what_training_would_have_made_of_it(tmp_path: Path) -> None:
-    """Serving may not import training's decoder, so the two are held together here."""
-    from training.params import Data
-    from training.sources import open_source
-
-    noise = np.random.default_rng(0).integers(0, 256, (37, 23, 3), np.uint8)
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    contents = {
-        "a.png": encoded(noise),
-        "b.jpg": encoded(noise, "JPEG"),
-        "c.webp": encoded(noise, "WEBP"),
-        "d.jpg": encoded(noise, "JPEG", exif=turned),
-    }
-    for split in ("train", "test"):
-        for name, content in contents.items():
-            file = tmp_path / split / ("x" if name < "c" else "y") / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
-    samples = open_source(Data(source="imagefolder", root=tmp_path, image_size=16)).train
-    theirs = np.stack([samples.decode(index) for index in range(4)])
-    assert (files(*contents.values(), side=16) == theirs).all()
-
-
-def test_a_camera_held_upright_is_turned_by_its_exif() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn a quarter clockwise to see it upright
-    half = np.zeros((64, 64, 3), np.uint8)
-    half[32:] = 255  # the lower half is white as stored, the left half as seen
-    seen = files(encoded(half, "JPEG", exif=exif, quality=95), side=2)[0]
-    assert (seen[:, 0] > 200).all()
-    assert (seen[:, 1] < 55).all()
-
-
-def png16(before: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
-    """A PNG with 16 bits a channel, RGB, which Pillow would read as 8 without a word; chunks ``before`` its header."""
-    rows = b"".join(b"\0" + bytes(2 * 6) for _ in range(2))
-    head = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
-    chunks = (*before, (b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    packed = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
-
-
-def animated(kind: str) -> bytes:
-    file = io.BytesIO()
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    frames[0].save(file, kind, save_all=True, append_images=frames[1:], duration=100)
-    return file.getvalue()
-
-
-def of_mode(mode: str, kind: str) -> bytes:
-    file = io.BytesIO()
-    Image.new(mode, (4, 4)).save(file, kind)
-    return file.getvalue()
+def test_pictures_become_one_batch_in_their_order() -> None:
+    grey = encoded(np.full((8, 8, 3), 200, np.uint8))
+    decoded = files(encoded(picture(RED, 8)), grey, encoded(picture(RED, 8), "WEBP", lossless=True))
+    assert decoded.shape == (3, 2, 2, 3)
+    assert (decoded[[0, 2]] == RED).all()
+    assert (decoded[1] == 200).all()
 
 
 @pytest.mark.parametrize(
     ("content", "found"),
     [
         (b"", "begins with b''"),
-        (b"not a picture", "begins with b'not a picture'"),
         (b"http://127.0.0.1/picture.png", "begins with"),
-        (encoded(picture(RED, 64))[:60], "Truncated"),
-        (encoded(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), "JPEG")[:-700], "truncated"),
-        (png16(), "16 bits a channel"),
-        (png16(before=((b"tEXt", b"a\0b"),)), "first chunk is not IHDR"),
-        (of_mode("I;16", "PNG"), "16 bits a channel"),
-        (of_mode("CMYK", "JPEG"), "CMYK"),
-        (animated("PNG"), "2 frames"),
-        (animated("WEBP"), "2 frames"),
-        (of_mode("RGB", "GIF"), "begins with"),
-        (of_mode("RGB", "TIFF"), "begins with"),
-        (of_mode("RGB", "BMP"), "begins with"),
+        (encoded(picture(RED), "BMP"), "begins with"),
+        (encoded(picture(RED, 64))[:60], "bytes too few"),
     ],
 )
-def test_a_file_that_is_no_still_picture_is_refused_by_its_number(content: bytes, found: str) -> None:
+def test_a_bad_picture_is_refused_by_its_number(content: bytes, found: str) -> None:
     refusal = refused(lambda: files(encoded(picture(RED)), content))
     assert (refusal.status, refusal.field) == (400, "images[1]")
-    assert found.lower() in (refusal.found or "").lower()
+    assert found in (refusal.found or "")
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A PNG whose header claims width × height pixels and which holds next to nothing."""
-    content = bytearray(encoded(picture(RED)))
-    content[16:24] = struct.pack(">II", width, height)
-    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
-    return bytes(content)
-
-
-@pytest.mark.parametrize(("width", "height"), [(101, 100), (10_000, 10_000), (60_000, 60_000), (65_536, 1)])
-def test_a_decompression_bomb_is_judged_by_its_header(width: int, height: int) -> None:
-    refusal = refused(lambda: files(bomb(width, height), max_pixels=100_000 if height == 1 else 10_000))
-    assert (refusal.status, refusal.field) == (413, "images[0]")
+def test_what_a_picture_holds_is_told_in_a_few_words() -> None:
+    lengthy = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0" + b"\0" * 5000
+    assert len(refused(lambda: files(lengthy)).found or "") <= 81
 
 
 def test_the_limit_on_pixels_is_for_all_pictures_of_a_request_together() -> None:
     content = encoded(picture(RED, 10))
     assert len(files(content, content, max_pixels=200)) == 2
-    assert refused(lambda: files(content, content, max_pixels=199)).field == "images[1]"
+    refusal = refused(lambda: files(content, content, max_pixels=199))
+    assert (refusal.status, refusal.field) == (413, "images[1]")
 
 
 @given(st.binary(max_size=300), st.booleans())

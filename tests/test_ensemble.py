@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,13 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from serving.ensemble import (
-    EnsembleUnavailable,
-    choose,
-    count_votes,
-    load_ensemble,
-    mean_probabilities,
-)
+from serving.ensemble.aggregation import choose, count_votes, mean_probabilities
+from serving.ensemble.loading import load_ensemble, open_ensemble
+from serving.ensemble.manifest import EnsembleUnavailable, Manifest, Release, parse_manifest, parse_release
 
 # (S, N, C) with many ties: tenths, not normalised, which no function here relies on.
 PROBABILITIES = st.tuples(st.integers(1, 7), st.integers(1, 4), st.integers(2, 5)).flatmap(
@@ -157,7 +155,7 @@ def test_a_model_of_another_picture_size_is_refused(models: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"generation": "x"}'])
-def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_manifest_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "ensemble.json").write_text(text)
     with pytest.raises(EnsembleUnavailable, match="is not a manifest"):
         load_ensemble(tmp_path, threads=1)
@@ -184,3 +182,39 @@ def test_a_manifest_that_would_lose_or_double_a_vote_is_refused(
 def test_a_missing_manifest_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EnsembleUnavailable, match="is missing; run `dvc repro` or `dvc pull`"):
         load_ensemble(tmp_path, threads=1)
+
+
+def test_a_manifest_comes_back_as_it_was_written_and_has_one_spelling(models: Path) -> None:
+    manifest = parse_manifest((models / "ensemble.json").read_bytes(), models / "ensemble.json")
+    written = manifest.model_copy(update={"classes": ("Bär", "b")}).to_bytes()
+    again = parse_manifest(written, Path("x"))
+    assert (again.generation, again.classes) == (4, ("Bär", "b"))
+    assert again.to_bytes() == written
+    assert "Bär" in written.decode()
+    assert written.startswith(b'{\n  "')
+    assert written.endswith(b"}\n")
+
+
+def test_a_release_that_is_not_published_is_opened_from_any_folder(models: Path, tmp_path: Path) -> None:
+    """As training judges it: the same models, and no generation yet."""
+    document = json.loads((models / "ensemble.json").read_text())
+    del document["generation"]
+    release = parse_release(json.dumps(document).encode(), Path("release.json"))
+    assert isinstance(release, Release)
+    assert not isinstance(release, Manifest)
+    ensemble = open_ensemble(release, models, threads=1)
+    assert (ensemble.generation, ensemble.digest) == (0, "")
+    assert ensemble.shard_probabilities(np.zeros((1, 2, 2, 3), np.uint8)).shape == (2, 1, 2)
+    with pytest.raises(EnsembleUnavailable, match="cannot be read"):
+        open_ensemble(release, tmp_path / "elsewhere", threads=1)
+    with pytest.raises(EnsembleUnavailable, match=r"release\.json is not a manifest: generation: Field required"):
+        parse_manifest(release.to_bytes(), Path("release.json"))
+
+
+def test_the_manifest_and_aggregation_are_to_be_had_without_onnxruntime() -> None:
+    program = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "import serving.ensemble.manifest, serving.ensemble.aggregation, serving.ensemble.robustness\n"
+        "import serving.pictures.decoding\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1], check=True)

@@ -55,7 +55,7 @@ def test_a_new_generation_is_picked_up_and_the_old_one_is_no_longer_current(star
     publish(models, 2, [GREENISH, GREENISH, FLAT])
     assert not generations.is_current(first)
     assert label(generations) == 1
-    assert generations.current().manifest.generation == 2
+    assert generations.current().generation == 2
 
 
 def test_only_changed_shards_are_opened(start: Start, models: Path) -> None:
@@ -74,14 +74,14 @@ def test_a_shard_may_begin_to_abstain(start: Start, models: Path) -> None:
     assert generations.current().manifest.shard_ids == (0, 2)
 
 
-def test_models_of_another_size_are_opened_anew(start: Start, models: Path) -> None:
+def test_models_of_another_size_are_all_opened(start: Start, models: Path) -> None:
     generations = start()
     generations.current()
     publish(models, 2, [FLAT, FLAT, FLAT], side=8)
     assert generations.current().shard_probabilities(picture(RED, 8)[None]).shape == (3, 1, 3)
 
 
-def test_the_same_manifest_touched_or_copied_is_no_reason_to_stop(start: Start, models: Path) -> None:
+def test_the_same_manifest_touched_or_copied_does_not_stop_serving(start: Start, models: Path) -> None:
     generations = start()
     ensemble = generations.current()
     os.utime(models / "ensemble.json")
@@ -102,7 +102,7 @@ def test_an_older_generation_is_never_served_again_not_even_after_a_restart(star
     for served in (generations, start()):
         assert "generation 1 is published, but 5 has been seen" in refused(served)
     (models / "state/floor.json").unlink()  # what the message says to do when going back is meant
-    assert start().current().manifest.generation == 1
+    assert start().current().generation == 1
 
 
 def test_an_old_file_renamed_back_with_all_its_times_is_noticed(start: Start, models: Path) -> None:
@@ -137,13 +137,18 @@ def test_a_generation_that_cannot_be_opened_still_raises_the_floor(start: Start,
     assert "but 2 has been seen" in refused(generations)
 
 
+def of_generation(models: Path, generation: int) -> str:
+    """The published manifest with another number."""
+    return json.dumps(json.loads((models / "ensemble.json").read_text()) | {"generation": generation})
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
         (lambda models: (models / "ensemble.json").unlink(), "is missing"),
         (lambda models: write_manifest(models, '{"generation": 2'), "is not a manifest"),
-        (lambda models: write_manifest(models, "{}"), "generation: Field required"),
-        (lambda models: write_manifest(models, '{"generation": 0}'), "generation: Input should be greater"),
+        (lambda models: write_manifest(models, "{}"), "aggregation: Field required"),
+        (lambda models: write_manifest(models, of_generation(models, 0)), "generation: Input should be greater"),
         (lambda models: publish(models, 2, [None, None]), "lists no shard that has a model"),
     ],
 )
@@ -155,7 +160,7 @@ def test_a_damaged_manifest_is_refused_until_a_sound_one_comes(
     damage(models)
     assert reason in refused(generations)
     publish(models, 3, [FLAT])
-    assert generations.current().manifest.generation == 3
+    assert generations.current().generation == 3
 
 
 def test_a_model_that_is_not_the_one_listed_is_refused_and_found_when_it_comes(start: Start, models: Path) -> None:
@@ -167,16 +172,16 @@ def test_a_model_that_is_not_the_one_listed_is_refused_and_found_when_it_comes(s
     file.write_bytes(content[:-1])
     assert "has sha256" in refused(generations)
     file.write_bytes(content)
-    assert generations.current().manifest.generation == 2
+    assert generations.current().generation == 2
 
 
-def test_a_model_that_is_no_model_is_refused(start: Start, models: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(start: Start, models: Path) -> None:
     import hashlib
 
     manifest = json.loads((models / "ensemble.json").read_text())
-    (models / "onnx/bad.onnx").write_bytes(b"no model")
+    (models / "onnx/bad.onnx").write_bytes(b"not a model")
     manifest["generation"] = 2
-    manifest["shards"][0] |= {"file": "onnx/bad.onnx", "sha256": hashlib.sha256(b"no model").hexdigest()}
+    manifest["shards"][0] |= {"file": "onnx/bad.onnx", "sha256": hashlib.sha256(b"not a model").hexdigest()}
     write_manifest(models, json.dumps(manifest))
     assert "bad.onnx cannot be opened" in refused(start())
 
@@ -198,8 +203,8 @@ def test_a_floor_that_cannot_be_written_stops_serving_and_leaves_nothing_behind(
         disk.setattr(os, "fsync", full)
         for _ in range(2):
             assert "No space left" in refused(generations)
-    assert [path.name for path in (models / "state").iterdir()] == ["floor.lock"]
-    assert generations.current().manifest.generation == 1
+    assert not [path for path in (models / "state").iterdir() if path.suffix != ".lock"]
+    assert generations.current().generation == 1
 
 
 def test_the_reason_is_logged_once_not_for_every_request(
@@ -223,7 +228,7 @@ def test_a_failed_load_is_not_repeated_at_once(start: Start, models: Path, monke
     file.write_bytes(content)
     assert "cannot be read" in refused(generations)  # the remembered failure
     publish(models, 2, [FLAT, FLAT, FLAT])
-    assert generations.current().manifest.generation == 2  # another manifest is tried at once
+    assert generations.current().generation == 2  # another manifest is tried at once
 
 
 def test_workers_that_load_at_the_same_time_agree_on_the_floor(start: Start, models: Path) -> None:
@@ -233,7 +238,7 @@ def test_workers_that_load_at_the_same_time_agree_on_the_floor(start: Start, mod
 
     def serve(number: int) -> None:
         while not stop.is_set():
-            seen[number].append(workers[number].current().manifest.generation)
+            seen[number].append(workers[number].current().generation)
 
     threads = [threading.Thread(target=serve, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -241,7 +246,7 @@ def test_workers_that_load_at_the_same_time_agree_on_the_floor(start: Start, mod
     for generation in range(2, 12):
         publish(models, generation, [FLAT, (0, generation, 0), FLAT])
     for worker in workers:
-        while worker.current().manifest.generation < 11:
+        while worker.current().generation < 11:
             pass
     stop.set()
     for thread in threads:

@@ -27,7 +27,10 @@ DUSK = np.array((0, 5, 13), np.uint8)
 MAX_IMAGES = 4
 MAX_PIXELS = 10_000  # of a request
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH: apt-get install chromium")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH: apt-get install chromium"),
+]
 
 
 def picture(colour: Any = RED, name: str = "one.png", side: int = 8) -> FilePayload:
@@ -120,11 +123,11 @@ def test_a_new_generation_shows_in_the_header_and_beside_the_old_answers(page: P
     assert facts(page)["Generation"] == str(old + 1)
 
 
-def test_a_file_that_is_no_picture_is_named_and_the_others_are_answered(page: Page) -> None:
+def test_a_file_that_is_not_a_picture_is_named_and_the_others_are_answered(page: Page) -> None:
     text: FilePayload = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"}
     page.set_input_files("#files", [picture(RED, "first.png"), BROKEN, text, picture(GREEN, "last.png")])
     expect(card(page, "broken.png").get_by_role("alert")).to_contain_text(
-        re.compile("^broken.png: The file is no .* Expected one still PNG, JPEG or WEBP picture")
+        re.compile("^broken.png: The picture is not complete. Expected chunks up to IEND, found an end after 40 bytes.")
     )
     expect(card(page, "notes.txt").get_by_role("alert")).to_have_text(
         "notes.txt: This is not a PNG, JPEG or WEBP picture but text/plain."
@@ -148,12 +151,12 @@ def test_the_other_way_to_answer_asks_again_for_every_picture(page: Page) -> Non
 @pytest.mark.parametrize(
     ("colour", "words"),
     [
-        (GREEN, "Certified margin 2: the vote would stay even if any 2 of the 5 shards' models were replaced,"),
-        (RED, "Certified margin 1: the vote would stay even if any one of the 5 shards' models were replaced,"),
-        (DUSK, "No certified margin: the vote, which is for blue, might change if one of the 5 shards' models were"),
+        (GREEN, "Robustness 2: the vote would stay even if any 2 of the 5 shards' models were replaced,"),
+        (RED, "Robustness 1: the vote would stay even if any one of the 5 shards' models were replaced,"),
+        (DUSK, "Robustness 0: the vote, which is for blue, might change if one of the 5 shards' models were"),
     ],
 )
-def test_the_margin_is_put_in_words(page: Page, colour: Any, words: str) -> None:
+def test_robustness_is_put_in_words(page: Page, colour: Any, words: str) -> None:
     page.set_input_files("#files", [picture(colour)])
     expect(card(page)).to_contain_text(words)
 
@@ -162,7 +165,7 @@ def test_five_classes_are_shown_and_the_others_on_demand(page: Page, service: Se
     shares = [0.05, 0.3, 0.1, 0.25, 0.08, 0.02, 0.2]
     prediction = {"label": 1, "class": "b", "confidence": 0.3, "probabilities": shares, "votes": [0, 5, 0, 0, 0, 0, 0]}
     ensemble = {**httpx.get(f"{service.url}/v1/ensemble").json(), "classes": list("abcdefg")}
-    told = {"generation": ensemble["generation"], "mode": "mean", "predictions": [{**prediction, "certified": 2}]}
+    told = {"generation": ensemble["generation"], "mode": "mean", "predictions": [{**prediction, "robustness": 2}]}
     page.route("**/v1/ensemble", lambda route: route.fulfill(json=ensemble))
     page.route(ASKING, lambda route: route.fulfill(json=told))
     page.reload()

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.certificate import certified_shards
+from serving.ensemble.robustness import robustness
 
 
 @pytest.mark.parametrize(
-    ("votes", "certified"),
+    ("votes", "bound"),
     [
         ([5, 0, 0], 2),  # 5:0; two replaced make it 3:2, three 2:3
         ([4, 1, 0], 1),  # 4:1; one replaced makes it 3:2, two 2:3
@@ -23,8 +23,8 @@ from serving.certificate import certified_shards
         ([7], 3),
     ],
 )
-def test_the_margin_by_hand(votes: list[int], certified: int) -> None:
-    assert certified_shards(np.array([votes])).tolist() == [certified]
+def test_robustness_by_hand(votes: list[int], bound: int) -> None:
+    assert robustness(np.array([votes])).tolist() == [bound]
 
 
 def wins(ballots: tuple[int | None, ...], label: int) -> bool:
@@ -47,25 +47,25 @@ def flips(ballots: tuple[int | None, ...], label: int, replaced: int, classes: i
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("shards", [1, 2, 3, 4, 5])
-def test_no_replacement_of_certified_many_shards_flips_a_vote_and_without_silence_one_more_does(
+def test_no_replacement_of_as_many_shards_flips_a_vote_and_without_silence_one_more_does(
     shards: int, classes: int
 ) -> None:
     """Brute force over every outcome of a small ensemble, and every replacement of its models."""
     for ballots in product([None, *range(classes)], repeat=shards):
         counts = np.array([[ballots.count(label) for label in range(classes)]])
         label = int(counts.argmax())
-        certified = int(certified_shards(counts)[0])
+        bound = int(robustness(counts)[0])
         if not wins(ballots, label):
-            assert certified == 0
+            assert bound == 0
             continue
-        assert not any(flips(ballots, label, replaced, classes) for replaced in range(1, certified + 1))
-        if None not in ballots and shards > certified:
-            assert flips(ballots, label, certified + 1, classes)  # the bound is tight
+        assert not any(flips(ballots, label, replaced, classes) for replaced in range(1, bound + 1))
+        if None not in ballots and shards > bound:
+            assert flips(ballots, label, bound + 1, classes)  # the bound is tight
 
 
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=12))
-def test_the_margin_is_below_half_of_the_lead(votes: list[int]) -> None:
+def test_robustness_is_below_half_of_the_lead(votes: list[int]) -> None:
     first, second = sorted(votes, reverse=True)[:2]
-    certified = int(certified_shards(np.array([votes]))[0])
-    assert 0 <= 2 * certified <= max(0, first - second - 1)
-    assert first - second - 1 < 2 * (certified + 1)
+    bound = int(robustness(np.array([votes]))[0])
+    assert 0 <= 2 * bound <= max(0, first - second - 1)
+    assert first - second - 1 < 2 * (bound + 1)

@@ -11,26 +11,14 @@ import httpx
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from server import BLUE, CLASSES, FLAT, GREEN, RED, Server, encoded, npy, picture, publish
+from server import BLUE, CLASSES, FLAT, GREEN, LIMITS, RED, Server, encoded, npy, picture, publish
 
 from serving.ensemble.aggregation import mean_probabilities
 from serving.ensemble.loading import load_ensemble
 
 ZERO = picture(np.zeros(3, np.uint8)).tolist()
 NPY, IS_JSON = {"content-type": "application/x-npy"}, {"content-type": "application/json"}
-LOVES_GREEN = (0, 20, 0)
-MAX_IMAGES, MAX_BODY_BYTES, MAX_PIXELS = 8, 200_000, 1_000_000
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Five shards, one of which abstains and one of which says green to everything."""
-    folder = tmp_path_factory.mktemp("service")
-    publish(folder / "models", 7, [FLAT, None, LOVES_GREEN, FLAT, (1, 0, 0)])
-    limits: dict[str, Any] = {"max_images": MAX_IMAGES, "max_body_bytes": MAX_BODY_BYTES, "max_pixels": MAX_PIXELS}
-    with Server(folder, **limits) as running:
-        running.wait(lambda: running.status("/readyz") == 200)
-        yield running
+MAX_IMAGES, MAX_BODY_BYTES = LIMITS["max_images"], LIMITS["max_body_bytes"]
 
 
 @pytest.fixture
@@ -70,7 +58,7 @@ def test_an_answer_by_hand(client: httpx.Client) -> None:
     assert (prediction["label"], prediction["class"]) == (0, "red")
     assert prediction["votes"] == [3, 1, 0]
     assert prediction["confidence"] == 0.75
-    assert prediction["certified"] == 0  # (3 - 1 - 1) // 2
+    assert prediction["robustness"] == 0  # (3 - 1 - 1) // 2
     assert prediction["probabilities"] == pytest.approx(np.mean(softmax, axis=0), abs=1e-6)
 
 
@@ -106,11 +94,7 @@ def test_the_ensembles_description_ties_an_answer_to_a_training_state(server: Se
     for told, listed in zip(description["shards"], manifest["shards"], strict=True):
         assert told == {name: listed[name] for name in ("shard", "retained", "key", "abstains", "sha256")}
     assert description["provider"] == "CPUExecutionProvider"
-    assert description["limits"] == {
-        "max_images": MAX_IMAGES,
-        "max_body_bytes": MAX_BODY_BYTES,
-        "max_pixels": MAX_PIXELS,
-    }
+    assert description["limits"] == LIMITS
 
 
 def form(*parts: str, boundary: str = "b", end: str = "--b--\r\n") -> dict[str, Any]:

@@ -112,6 +112,7 @@ def test_a_request_at_work_when_a_generation_is_published_is_answered_by_the_new
     assert answer["predictions"][0]["class"] == colour(slow + 1)
 
 
+@pytest.mark.heavy
 def test_no_sound_or_newer_manifest_means_503_and_not_ready_and_a_reason_in_the_log(server: Published) -> None:
     older = (server.models / "ensemble.json").read_text()
     newest = server.publish()
@@ -139,7 +140,8 @@ def test_no_sound_or_newer_manifest_means_503_and_not_ready_and_a_reason_in_the_
         assert ask(client)["generation"] == newest + 1
 
 
-def test_a_killed_worker_does_not_haunt_the_metrics(server: Published) -> None:
+@pytest.mark.heavy
+def test_a_killed_worker_leaves_no_gauge_in_the_metrics(server: Published) -> None:
     (server.models / "ensemble.json").unlink()
     server.wait(lambda: "sisa_ready 0.0" in server.metrics())
     os.kill(workers(server)[0], signal.SIGKILL)
@@ -147,6 +149,7 @@ def test_a_killed_worker_does_not_haunt_the_metrics(server: Published) -> None:
     server.wait(lambda: "sisa_ready 1.0" in server.metrics())
 
 
+@pytest.mark.heavy
 def test_a_stop_lets_requests_finish_and_the_floor_survives_the_restart(server: Published) -> None:
     older = (server.models / "ensemble.json").read_text()
     slow = server.publish(work=60)

@@ -128,8 +128,9 @@ def _repairs(kind: int, body: bytes, start: int, frame: int) -> dict[int, int]:
         return {start + 5: 1}
     if kind == APP14 and body.startswith(b"Adobe") and body[11:12] > b"\2":
         return {start + 11: 1}
-    if kind == SOS and frame != PROGRESSIVE:  # some cameras write other parameters than the only ones there can be
-        return {start + 1 + 2 * body[0] + number: value for number, value in enumerate((0, 63, 0))}
+    only = (0, 63, 0)  # the parameters there can be outside of progressive scans; some cameras write others
+    if kind == SOS and frame != PROGRESSIVE and tuple(body[1 + 2 * body[0] :]) != only:
+        return {start + 1 + 2 * body[0] + number: value for number, value in enumerate(only)}
     return {}
 
 
