@@ -18,10 +18,11 @@ class Echo:
     def __init__(self, fail_on: int | None = None) -> None:
         self.fail_on = fail_on
         self.batches: list[int] = []
-        self.gate = threading.Event()
+        self.entered, self.gate = threading.Event(), threading.Event()
         self.gate.set()
 
     def shard_probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.entered.set()
         self.gate.wait()
         self.batches.append(len(images))
         if self.fail_on is not None and (images[:, 0, 0, 0] == self.fail_on).any():
@@ -49,9 +50,9 @@ def test_what_waits_during_a_batch_is_the_next_batch() -> None:
         echo.gate.clear()
         batcher = Batcher(8, lambda size: None)
         first = asyncio.ensure_future(batcher.scores(echo, pictures(0)))
-        await asyncio.sleep(0.05)  # the first is being computed
+        await asyncio.to_thread(echo.entered.wait)  # the first is being computed
         others = [asyncio.ensure_future(batcher.scores(echo, pictures(value, value))) for value in (1, 2, 3)]
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)  # they have asked
         echo.gate.set()
         assert [labels(scores) for scores in await asyncio.gather(first, *others)] == [[0], [1, 1], [2, 2], [3, 3]]
         assert echo.batches == [1, 6]
@@ -98,10 +99,10 @@ def test_a_request_that_was_given_up_is_not_computed() -> None:
         echo.gate.clear()
         batcher = Batcher(8, lambda size: None)
         first = asyncio.ensure_future(batcher.scores(echo, pictures(0)))
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(echo.entered.wait)
         given_up = asyncio.ensure_future(batcher.scores(echo, pictures(1, 1, 1)))
         kept = asyncio.ensure_future(batcher.scores(echo, pictures(2)))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)
         given_up.cancel()
         echo.gate.set()
         await asyncio.gather(first, kept)

@@ -2,10 +2,10 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,6 +43,11 @@ class Published(Server):
     def metrics(self) -> str:
         return httpx.get(self.url + "/metrics").text
 
+    def batches(self) -> int:
+        """How many batches were begun, by all workers together."""
+        (count,) = re.findall(r"^sisa_batch_images_count (\S+)$", self.metrics(), re.MULTILINE)
+        return int(float(count))
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
@@ -69,9 +74,9 @@ def workers(server: Server) -> list[int]:
 
 def test_generations_change_under_load_without_a_failure_a_stale_answer_or_a_mix(server: Published) -> None:
     published, done = [server.generation], threading.Event()
+    answered = [0] * 8
 
-    def hammer(_: int) -> int:
-        count = 0
+    def hammer(number: int) -> None:
         with server.client() as client:
             while not done.is_set():
                 newest = published[-1]
@@ -80,19 +85,20 @@ def test_generations_change_under_load_without_a_failure_a_stale_answer_or_a_mix
                 prediction = answer["predictions"][0]
                 assert prediction["class"] == colour(answer["generation"])
                 assert sorted(prediction["votes"]) == [0, 0, 3]
-                count += 1
-        return count
+                answered[number] += 1
 
     with ThreadPoolExecutor(8) as crowd:
         hammers = [crowd.submit(hammer, number) for number in range(8)]
         try:
-            for _ in range(SWAPS):
-                time.sleep(0.3)
+            for swap in range(1, SWAPS + 1):
+                wanted = 20 * swap
+                server.wait(lambda wanted=wanted: sum(answered) >= wanted or any(each.done() for each in hammers))
                 published.append(server.publish())
-            time.sleep(0.3)
+            server.wait(lambda: sum(answered) >= 20 * SWAPS + 20 or any(each.done() for each in hammers))
         finally:
             done.set()
-        assert sum(hammered.result() for hammered in hammers) > 100
+        for hammered in hammers:
+            hammered.result()
     assert len(workers(server)) == 2
     # Both workers, idle now, have taken the last one up by themselves: the gauge is the least of them.
     server.wait(lambda: f"sisa_generation {server.generation}.0" in server.metrics())
@@ -103,8 +109,9 @@ def test_a_request_at_work_when_a_generation_is_published_is_answered_by_the_new
     slow = server.publish(work=40)
     with server.client() as client, ThreadPoolExecutor(1) as other:
         assert ask(client)["generation"] == slow
+        before = server.batches()
         at_work = other.submit(ask, client)
-        time.sleep(0.1)
+        server.wait(lambda: server.batches() > before)
         assert not at_work.done()
         server.publish()
         answer = at_work.result()
@@ -155,8 +162,9 @@ def test_a_stop_lets_requests_finish_and_the_floor_survives_the_restart(server: 
     slow = server.publish(work=60)
     server.wait(lambda: server.status("/readyz") == 200)
     with server.client() as client, ThreadPoolExecutor(1) as other:
+        before = server.batches()
         at_work = other.submit(ask, client)
-        time.sleep(0.2)
+        server.wait(lambda: server.batches() > before)
         assert not at_work.done()
         server.process.send_signal(signal.SIGTERM)
         assert at_work.result()["generation"] == slow
