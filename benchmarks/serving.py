@@ -40,6 +40,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from serving.ensemble.loading import load_ensemble
+from serving.ensemble.manifest import Forgotten, Manifest, ShardEntry
 from training.export import Probabilities, export
 from training.network import build_network
 
@@ -81,17 +82,17 @@ def make_ensemble(models: Path, network: str, shards: int) -> None:
         digest = hashlib.sha256(content).hexdigest()
         file = f"onnx/shard-{shard_id}-{digest[:16]}.onnx"
         (models / file).write_bytes(content)
-        entry = {"shard": shard_id, "retained": 1, "key": "", "abstains": False, "file": file, "sha256": digest}
+        entry = ShardEntry(shard=shard_id, retained=1, key="", abstains=False, file=file, sha256=digest)
         entries.append(entry)
-    manifest = {
-        "generation": 1,
-        "aggregation": "mean",
-        "classes": [str(label) for label in range(CLASSES)],
-        "image_shape": [SIDE, SIDE, 3],
-        "forgotten": {"listed": 0, "already_gone": 0, "sha256": ""},
-        "shards": entries,
-    }
-    (models / "ensemble.json").write_text(json.dumps(manifest))
+    manifest = Manifest(
+        generation=1,
+        aggregation="mean",
+        classes=tuple(str(label) for label in range(CLASSES)),
+        image_shape=(SIDE, SIDE, 3),
+        forgotten=Forgotten(listed=0, already_gone=0, sha256=""),
+        shards=tuple(entries),
+    )
+    (models / "ensemble.json").write_bytes(manifest.to_bytes())
 
 
 def heading() -> str:
