@@ -9,43 +9,49 @@ READY := .venv/ready-$(EXTRA)
 
 PORT ?= 3000
 HOST ?= 127.0.0.1
-# BentoML and onnxruntime report to nobody; BentoML's store is here, so that it can be emptied.
+# BentoML and onnxruntime send no telemetry; BentoML's store is here, so that it can be emptied.
 export BENTOML_DO_NOT_TRACK := True
 export ORT_DISABLE_TELEMETRY := 1
 export BENTOML_HOME := $(CURDIR)/.bentoml
 IMAGE := sisa:latest$(if $(filter gpu,$(EXTRA)),-gpu)
 
-.PHONY: help repro serve bento containerize test setup requirements
+.PHONY: help repro serve bento containerize test test-all test-nightly setup requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 repro: setup ## run the pipeline on params.yaml and show the results
-	. .venv/bin/activate && dvc repro && python -m training.evaluation.summary
+	. .venv/bin/activate && dvc repro && sisa publish && sisa summary
 
+# What is served is not DVC's: `sisa publish` publishes the release candidate that `dvc pull` or `dvc repro` left.
 serve: setup ## answer over HTTP on the models there are: http://localhost:3000 (HOST=… PORT=…)
-	@test -f models/ensemble.json || echo "nothing is published yet: the service will not be ready before \`make repro\`"
-	. .venv/bin/activate && bentoml serve serving.service:Sisa --host $(HOST) --port $(PORT)
+	. .venv/bin/activate && sisa publish && bentoml serve serving.service:Sisa --host $(HOST) --port $(PORT)
 
 # Older bentos are deleted: they hold models that know what has been forgotten since.
 bento: setup ## build the service and its models into one folder, .bentoml/bentos/sisa/… (EXTRA=gpu)
 	rm -rf .bentoml/bentos && mkdir -p .bentoml
 	sed 's/requirements-cpu/requirements-$(EXTRA)/' bentofile.yaml > .bentoml/bentofile.yaml
-	. .venv/bin/activate && bentoml build --bentofile .bentoml/bentofile.yaml .
+	. .venv/bin/activate && sisa publish && bentoml build --bentofile .bentoml/bentofile.yaml .
 
 containerize: bento ## make the image sisa:latest of it; without a Docker engine, only write its Containerfile
 	@if docker info > /dev/null 2>&1; then \
 		. .venv/bin/activate && bentoml containerize sisa:latest --image-tag $(IMAGE); \
 	else \
 		bento=.bentoml/bentos/sisa/$$(cat .bentoml/bentos/sisa/latest) && cp $$bento/env/docker/Dockerfile $$bento/Containerfile && \
-		echo "No Docker engine answers here, so there is no image. Elsewhere:" && \
+		echo "No Docker engine is running here, so no image was built. Build it elsewhere:" && \
 		echo "  docker build --tag $(IMAGE) --file $$bento/Containerfile $$bento"; \
 	fi
 
-test: setup ## lint, types, tests
+test: setup ## lint, types, and all tests but the heavy and the nightly ones: 5 minutes on 2 cores
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
-	. .venv/bin/activate && pytest
+	. .venv/bin/activate && pytest -m "not heavy and not nightly"
+
+test-all: setup ## the heavy tests, after `make test`: browser, bento environment, kill loops; 15 minutes
+	. .venv/bin/activate && pytest -m "heavy and not nightly"
+
+test-nightly: setup ## what takes longer or needs much: image builds, long kill loops
+	. .venv/bin/activate && pytest -m nightly
 
 requirements: $(UV) ## what the bento installs, from uv.lock
 	for extra in cpu gpu; do $(UV) export --quiet --locked --only-group serving --only-group $$extra \

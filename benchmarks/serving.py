@@ -41,8 +41,10 @@ from tqdm import tqdm
 
 from serving.ensemble.loading import load_ensemble
 from serving.ensemble.manifest import Forgotten, Manifest, ShardEntry
-from training.export import Probabilities, export
-from training.network import build_network
+from training.chain.keys import make_recipe
+from training.params import load_params
+from training.publish.export import export
+from training.recipe.network.classifier import build_network
 
 SIDE, CLASSES = 32, 10
 CORES = os.cpu_count() or 1
@@ -76,9 +78,14 @@ def make_ensemble(models: Path, network: str, shards: int) -> None:
     """Publish an ensemble of untrained networks."""
     (models / "onnx").mkdir(parents=True)
     entries = []
+    params = load_params(Path(__file__).parents[1] / "profiles/cifar10.yaml")
+    params = params.model_copy(update={"network": params.network.model_copy(update={"name": network})})
     for shard_id in range(shards):
+        recipe = make_recipe(params, shard_id, CLASSES, "none")
         torch.manual_seed(shard_id)
-        content = export(Probabilities(build_network(network, CLASSES)).eval(), SIDE, {"shard": str(shard_id)})
+        state = build_network(recipe.network, CLASSES).state_dict()
+        weights = {name: tensor.numpy() for name, tensor in state.items()}
+        content, _ = export(recipe, weights, models / "graph.onnx", {"shard": str(shard_id)})
         digest = hashlib.sha256(content).hexdigest()
         file = f"onnx/shard-{shard_id}-{digest[:16]}.onnx"
         (models / file).write_bytes(content)

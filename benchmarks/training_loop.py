@@ -3,7 +3,7 @@
     python -m benchmarks.training_loop [--pictures 4096] [--rounds 3]
 
 naive: a DataLoader over PIL pictures with torchvision's RandomCrop, flip and Normalize, one process.
-ours: training.loop.train_slice.
+ours: training.recipe.common.loop.train_slice.
 limit: forward, backward and step on one batch that is always the same, nothing around it.
 All three in turn in each round, one process, medians; only their ratios carry from machine to machine.
 """
@@ -24,19 +24,22 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from training.loop import train_slice
-from training.network import MEAN, STD, build_network
+from training.chain.keys import make_recipe
 from training.params import Training, load_params
-from training.start import choose_device
+from training.recipe.common.device import choose_device
+from training.recipe.common.loop import train_slice
+from training.recipe.network.classifier import NORMALISATION, build_network
 
-CIFAR10 = load_params(Path(__file__).parents[1] / "profiles/cifar10.yaml").training
+PARAMS = load_params(Path(__file__).parents[1] / "profiles/cifar10.yaml")
+CIFAR10 = PARAMS.training
+NETWORK = PARAMS.network
 
 
 def main(
     pictures: Annotated[int, typer.Option(help="pictures in an epoch")] = 4096,
-    rounds: Annotated[int, typer.Option(help="each way is timed so often")] = 3,
+    rounds: Annotated[int, typer.Option(help="how often each way is timed")] = 3,
 ) -> None:
-    device = choose_device("auto")
+    device = choose_device("auto", CIFAR10.threads)
     training = CIFAR10.model_copy(update={"epochs_per_slice": 1})
     images = torch.randint(0, 256, (pictures, 32, 32, 3), dtype=torch.uint8)
     labels = torch.randint(0, 10, (pictures,))
@@ -63,18 +66,9 @@ def main(
 
 
 def ours(images: torch.Tensor, labels: torch.Tensor, training: Training, device: torch.device) -> None:
-    network = build_network("resnet9", 10).to(device)
-    train_slice(
-        network,
-        images.to(device),
-        labels.to(device),
-        training,
-        seed=0,
-        shard_id=0,
-        slice_id=0,
-        slices=1,
-        on_batch=lambda *_: None,
-    )
+    network = build_network(NETWORK, 10).to(device)
+    recipe = make_recipe(PARAMS, 0, 10, "none").model_copy(update={"slices": 1, "training": training})
+    train_slice(network, images.to(device), labels.to(device), recipe, 0, on_batch=lambda *_: None)
 
 
 def naive(images: torch.Tensor, labels: torch.Tensor, training: Training, device: torch.device) -> None:
@@ -84,7 +78,7 @@ def naive(images: torch.Tensor, labels: torch.Tensor, training: Training, device
             v2.RandomHorizontalFlip(),
             v2.ToImage(),
             v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(MEAN, STD),
+            v2.Normalize(*NORMALISATION[NETWORK.normalisation]),
         ]
     )
     samples = list(zip((Image.fromarray(picture) for picture in images.numpy()), labels.tolist(), strict=True))
@@ -94,14 +88,14 @@ def naive(images: torch.Tensor, labels: torch.Tensor, training: Training, device
         shuffle=True,
         collate_fn=lambda batch: (torch.stack([transform(x) for x, _ in batch]), torch.tensor([y for _, y in batch])),
     )
-    network = build_network("resnet9", 10).to(device).backbone
+    network = build_network(NETWORK, 10).to(device).backbone
     optimizer = sgd(network, training)
     for x, y in loader:
         step(network, optimizer, x.to(device), y.to(device), training)
 
 
 def limit(images: torch.Tensor, labels: torch.Tensor, training: Training, device: torch.device) -> None:
-    network = build_network("resnet9", 10).to(device).backbone.to(memory_format=torch.channels_last)
+    network = build_network(NETWORK, 10).to(device).backbone.to(memory_format=torch.channels_last)
     optimizer = sgd(network, training)
     x = torch.randn(training.batch_size, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
     y = labels[: training.batch_size].to(device)

@@ -35,7 +35,7 @@ WATCH_SECONDS = 1.0
 
 
 class Answering:
-    """Everything one worker needs to answer. Raises EnsembleUnavailable when the provider cannot be had."""
+    """Everything one worker needs to answer. Raises EnsembleUnavailable when the provider is not available."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

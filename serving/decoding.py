@@ -55,7 +55,7 @@ def _check_amount(body: bytes, shape: Shape, max_images: int, expected: str) -> 
     }
     for name, (sign, limit) in most.items():
         if (found := body.count(sign)) > limit:
-            raise Refusal(413, "this is more than the images there may be", "images", expected, f"{found} {name}")
+            raise Refusal(413, "the body holds more than the images allowed", "images", expected, f"{found} {name}")
 
 
 def _refusal(problem: ErrorDetails, images: str) -> Refusal:
@@ -68,7 +68,7 @@ def _refusal(problem: ErrorDetails, images: str) -> Refusal:
         case "model_type":
             refusal = Refusal(400, "the body is not a JSON object", None, f'{{"images": {images}}}', found)
         case "extra_forbidden":
-            refusal = Refusal(400, "there is no such field", field, "images, and mode if you like", field)
+            refusal = Refusal(400, "there is no such field", field, "images, optionally mode", field)
         case "missing":
             refusal = Refusal(400, "a field is missing", field, images, "a body without it")
         case "literal_error":

@@ -28,7 +28,7 @@ class Gate:
     """ASGI middleware around the whole service.
 
     ``token``: what ``/v1/*`` asks for as ``Authorization: Bearer``, or None. ``max_concurrency``: requests
-    to ``/v1/*`` at work at once. ``timeout``: seconds for a request, its body included. ``routes``: paths
+    to ``/v1/*`` being processed at once. ``timeout``: seconds for a request, its body included. ``routes``: paths
     that are counted under their own name; the rest counts as ``other``.
     """
 
@@ -103,8 +103,8 @@ class Gate:
                 429,
                 "too many requests at once",
                 None,
-                f"at most {self._max_concurrency} at work",
-                f"{self._at_work} at work",
+                f"at most {self._max_concurrency} being processed",
+                f"{self._at_work} being processed",
                 {"Retry-After": "1", "Connection": "close"},
             )
 

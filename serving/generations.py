@@ -57,7 +57,7 @@ class Floor:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix(".lock")):
             highest, known = self.read()
-            advice = f"publish a newer one, or delete {self.path} if going back is meant"
+            advice = f"publish a newer one, or delete {self.path} to go back on purpose"
             if generation < highest:
                 raise EnsembleUnavailable(
                     f"generation {generation} is published, but {highest} has been seen; serving the older one "
@@ -90,7 +90,7 @@ class Generations:
     everything comes from one immutable Ensemble. ``current`` opens only models that changed and may
     take seconds, so call it from a thread; ``loaded`` and ``is_current`` are one ``stat``.
 
-    Raises EnsembleUnavailable on construction when ``provider`` cannot be had.
+    Raises EnsembleUnavailable on construction when ``provider`` is not available.
     """
 
     def __init__(self, models: Path, floor: Path, provider: Provider, threads: int) -> None:

@@ -31,7 +31,7 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"type": "string", "format": "binary"},
     ),
     "/v1/predict/image": (
-        "PNG, JPEG or WEBP files, turned upright by their EXIF and resized to the ensemble's size",
+        "PNG, JPEG or WEBP files, turned upright, cropped at the centre and resized to the size of the ensemble",
         "multipart/form-data",
         body_schema({"type": "array", "items": {"type": "string", "format": "binary"}}),
     ),

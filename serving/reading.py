@@ -133,7 +133,7 @@ def check_form(form: FormData) -> tuple[list[UploadFile], Aggregation | None]:
                 raise Refusal(400, "the field holds a file", "mode", "mean or vote", short(value.filename))
             mode = check_mode(value.strip('"'))  # BentoML's client sends it as JSON
         else:
-            raise Refusal(400, "there is no such field", short(name)[1:-1], "images, and mode if you like", short(name))
+            raise Refusal(400, "there is no such field", short(name)[1:-1], "images, optionally mode", short(name))
     if not files:
         raise Refusal(400, "a field is missing", "images", "one or more picture files", "none")
     return files, mode

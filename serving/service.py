@@ -25,7 +25,7 @@ from serving.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = load_settings(ROOT)
-execution_providers(SETTINGS.provider)  # one that cannot be had stops the start
+execution_providers(SETTINGS.provider)  # an unavailable one stops the start
 REPORT = ROOT / "reports/report.html"
 
 SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}

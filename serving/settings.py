@@ -34,10 +34,12 @@ class Settings(BaseSettings):
     max_batch: int = Field(default=64, ge=1)
     max_images: int = Field(default=256, ge=1, description="images in a request")
     max_pixels: int = Field(
-        default=40_000_000, ge=1, le=80_000_000, description="pixels of a request's pictures together, as they come"
+        default=40_000_000, ge=1, le=80_000_000, description="pixels of a request's pictures together, as stored"
     )
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
-    max_concurrency: int = Field(default=128, ge=1, description="requests at work at once, all workers together")
+    max_concurrency: int = Field(
+        default=128, ge=1, description="requests being processed at once, all workers together"
+    )
     timeout_seconds: float = Field(default=30, gt=0, le=3600)
 
     @classmethod

@@ -1,21 +1,28 @@
-"""Workspaces of their own for tests that run the pipeline."""
+"""Projects of their own for tests that run the pipeline."""
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 from hypothesis import settings
 
-pytest_plugins = ["server"]  # the session's server
+from training.chain.checkpoints import load_checkpoint
+from training.chain.plan import load_plan
+from training.data.store import Shard, load_shard
+from training.workspace import Workspace
+
+pytest_plugins = ["no_skips", "server"]  # skips that fail in CI; the session's server
 
 # No deadline: a busy machine is not a failure.
 settings.register_profile("house", deadline=None)
@@ -34,7 +41,7 @@ CODE = (
     "profiles",
 )
 
-# One training process a core; torch on two threads would only fight for them.
+# Two test processes run side by side: more threads would only fight for the cores.
 ENVIRONMENT = {
     **os.environ,
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -52,7 +59,7 @@ SMALL: dict[str, Any] = {
     "device": "cpu",
     "data": {"source": "digits", "root": "data/raw", "image_size": 8},
     "sisa": {"shards": [0, 1, 2], "slices": 3, "aggregation": "mean"},
-    "network": {"name": "resnet9", "weights": "none"},
+    "network": {"name": "resnet9", "weights": "none", "normalisation": "imagenet"},
     "training": {
         "epochs_per_slice": 1,
         "batch_size": 32,
@@ -64,6 +71,7 @@ SMALL: dict[str, Any] = {
         "label_smoothing": 0.0,
         "augmentation": "flip-crop",
         "precision": "fp32",
+        "threads": 1,
     },
     "forget": {"apply": True},
     "poison": {
@@ -74,34 +82,46 @@ SMALL: dict[str, Any] = {
     },
 }
 
-# All stages' own main() in one process: what `dvc repro` runs, without the imports of eleven processes.
-ALL_STAGES = """
-from training import assemble, export, partition, schedule, stage, train
-from training.evaluation import backdoor, evaluate, membership, report
-from training.params import load_params
-def main() -> None:
-    partition.main()
-    schedule.main()
-    for shard in load_params().sisa.shards:
-        train.main(shard)
-        export.main(shard)
-    assemble.main()
-    evaluate.main()
-    membership.main()
-    backdoor.main()
-    report.main()
-stage.run(main)
-"""
+
+STAGES = {
+    "partition": "partition",
+    "schedule": "schedule",
+    "train": "train_shard",
+    "assemble": "assemble_and_publish",
+    "evaluate": "evaluate",
+    "membership": "membership",
+    "backdoor": "backdoor",
+    "report": "report",
+}
 
 
-class Workspace:
+MODELS = ("partition", "schedule", "train", "assemble")  # what makes models; the stages after them judge
+
+
+def run_stages(workspace: Workspace, *names: str) -> None:
+    """Stages in this process, by name; all of them, in their order, when none is named."""
+    for name in names or STAGES:
+        stage = getattr(import_module(f"training.stages.{name}"), STAGES[name])
+        if name == "train":
+            for shard_id in workspace.read_params().sisa.shards:
+                stage(workspace, shard_id)
+        else:
+            stage(workspace)
+
+
+class Project:
     """A folder with a copy of the project's code, small parameters, and commands to run there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def workspace(self) -> Workspace:
+        """Fresh each time, so that it reads the parameters of now."""
+        return Workspace(self.folder)
+
     @classmethod
-    def create(cls, folder: Path, **changes: Any) -> Workspace:
+    def create(cls, folder: Path, **changes: Any) -> Project:
         """``changes``: dotted parameters with ``__`` for the dot, as in ``training__precision="bf16"``."""
         for name in CODE:
             source, target = REPOSITORY / name, folder / name
@@ -118,12 +138,16 @@ class Workspace:
         (folder / "reports/drills/.gitkeep").touch()
         (folder / "forget").mkdir()
         (folder / "forget/requests.txt").write_text("# nothing yet\n")
-        workspace = cls(folder)
+        project = cls(folder)
         (folder / "params.yaml").write_text(yaml.safe_dump(SMALL))
-        workspace.change(**changes)
-        workspace.run("git", "init", "--quiet", "--initial-branch=main")
-        workspace.commit()
-        return workspace
+        project.change(**changes)
+        return project
+
+    def with_git(self) -> Project:
+        """The same, committed: what DVC needs."""
+        self.run("git", "init", "--quiet", "--initial-branch=main")
+        self.commit()
+        return self
 
     def change(self, **changes: Any) -> None:
         path = self.folder / "params.yaml"
@@ -136,9 +160,9 @@ class Workspace:
             section[key] = value
         path.write_text(yaml.safe_dump(params))
 
-    def copy(self, folder: Path) -> Workspace:
-        shutil.copytree(self.folder, folder)
-        return Workspace(folder)
+    def copy(self, folder: Path) -> Project:
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
 
     def run(self, *command: str, check: bool = True, seconds: int = 600) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -165,11 +189,13 @@ class Workspace:
         out = self.run("dvc", "repro", *arguments).stdout
         return [line.split("'")[1] for line in out.splitlines() if line.startswith("Running stage")]
 
-    def all_stages(self) -> str:
-        return self.run(sys.executable, "-c", ALL_STAGES).stdout
+    def stages(self, *names: str) -> None:
+        """What ``dvc repro`` runs, in this process; without names, all of it."""
+        run_stages(self.workspace, *names)
 
-    def stage(self, module: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", f"training.{module}", *arguments, check=check)
+    def stage(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """One stage as DVC runs it: a process of its own, on the code that was copied."""
+        return self.run(sys.executable, "-m", f"training.stages.{name}", *arguments, check=check)
 
     def commit(self) -> None:
         self.run("git", "add", "--all")
@@ -183,48 +209,85 @@ class Workspace:
         files = (path for folder in folders for path in sorted((self.folder / folder).rglob("*")) if path.is_file())
         return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
 
-    def models(self) -> dict[str, bytes]:
+    def checkpoints(self) -> dict[str, str]:
+        """Path to the digest of what two trainings of the same have in common: all but the seconds."""
+        plans = [load_plan(path) for path in sorted(self.workspace.plan_folder.iterdir())]
+        paths = {
+            self.workspace.checkpoint_file(plan.shard, slice_id, key): key
+            for plan in plans
+            if not plan.abstains
+            for slice_id, key in enumerate(plan.keys)
+        }
+        found = set(self.workspace.checkpoints_folder.rglob("*.safetensors"))
+        assert found == paths.keys(), "every slice has a checkpoint, and none is off the chain"
+        return {self.workspace.short(path): load_checkpoint(path, key).content for path, key in paths.items()}
+
+    def models(self) -> dict[str, bytes | str]:
         """Everything that must be bit for bit equal between forgetting and never having seen."""
-        return self.contents("data/shards", "models/plan", "models/checkpoints", "models/exports")
+        exports = {path: content for path, content in self.contents("models/exports").items() if path.endswith("onnx")}
+        return {**self.contents("data/shards", "models/plan"), **self.checkpoints(), **exports}
+
+    def manifest(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((self.folder / "models/ensemble.json").read_text())
+        return document
+
+    def shard(self, shard_id: int) -> Shard:
+        return load_shard(self.workspace.shard_file(shard_id))
+
+    def victim(self, shard_id: int, slice_id: int) -> str:
+        """The last sample of a slice, the one that a careless hash would leave out."""
+        shard = self.shard(shard_id)
+        return [name for name, where in zip(shard.ids, shard.slices, strict=True) if where == slice_id][-1]
 
 
-def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Workspace:
-    """The workspace that ``make`` fills, made once for all test processes; copy it, never change it."""
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Project:
+    """The project that ``make`` fills, made once for all test processes; copy it, never change it."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     complete = folder.with_suffix(".complete")
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder.with_suffix(".lock")):
         if not complete.exists():
             shutil.rmtree(folder, ignore_errors=True)
             make(folder)
             complete.touch()
-    return Workspace(folder)
+    return Project(folder)
 
 
 @pytest.fixture(scope="session")
-def trained_base(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """One workspace after ``dvc repro``; copy it, never change it."""
+def trained_base(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that has published, its stages run in one process; copy it, never change it."""
+    return made_once(tmp_path_factory, "trained", lambda folder: Project.create(folder).stages(*MODELS))
+
+
+@pytest.fixture
+def trained(trained_base: Project, tmp_path: Path) -> Project:
+    """A project of one's own that has published, without DVC and without any evaluation."""
+    return trained_base.copy(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def reproduced_base(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after a real ``dvc repro``; copy it, never change it."""
 
     def make(folder: Path) -> None:
-        workspace = Workspace.create(folder)
-        workspace.repro()
-        workspace.commit()
+        project = Project.create(folder).with_git()
+        project.repro()
+        project.commit()
 
-    return made_once(tmp_path_factory, "trained", make)
-
-
-@pytest.fixture
-def trained(trained_base: Workspace, tmp_path: Path) -> Workspace:
-    """A workspace of one's own in which the small pipeline has run."""
-    return trained_base.copy(tmp_path / "workspace")
+    return made_once(tmp_path_factory, "reproduced", make)
 
 
 @pytest.fixture
-def create(tmp_path: Path) -> Callable[..., Workspace]:
-    """Make an untrained workspace of the given name."""
+def reproduced(reproduced_base: Project, tmp_path: Path) -> Project:
+    """A project of one's own after a real ``dvc repro``."""
+    return reproduced_base.copy(tmp_path / "project")
 
-    def make(name: str, **changes: Any) -> Workspace:
-        return Workspace.create(tmp_path / name, **changes)
+
+@pytest.fixture
+def create(tmp_path: Path) -> Callable[..., Project]:
+    """Make an untrained project of the given name."""
+
+    def make(name: str, **changes: Any) -> Project:
+        return Project.create(tmp_path / name, **changes)
 
     return make

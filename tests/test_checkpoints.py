@@ -1,35 +1,60 @@
+"""Checkpoints: whole, one's own, and the same bytes for the same training."""
+
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
-from training.checkpoints import CheckpointError, load_checkpoint, save_checkpoint, shard_lock
+from training.chain.checkpoints import CheckpointError, Record, load_checkpoint, save_checkpoint
 from training.files import write_atomic
 
-STATE = {"weight": torch.arange(6.0).view(2, 3), "steps": torch.tensor(3)}
-RECORD = {"key": "abc", "losses": [0.5]}
+WEIGHTS = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "steps": np.array(3)}
+RECORD = Record(
+    key="abc",
+    recipe="r",
+    shard=0,
+    slice_id=0,
+    samples=9,
+    sample_epochs=18,
+    losses=(0.5,),
+    environment={"torch": "2"},
+    seconds=1.5,
+)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     file = tmp_path / "slice-00-abc.safetensors"
-    save_checkpoint(file, STATE, RECORD)
+    save_checkpoint(file, WEIGHTS, RECORD)
     return file
 
 
-def test_weights_and_metadata_come_back(path: Path) -> None:
-    state, record = load_checkpoint(path, "abc")
-    assert all(torch.equal(state[name], STATE[name]) for name in STATE)
-    assert record["losses"] == [0.5]
+def test_weights_and_record_come_back(path: Path) -> None:
+    checkpoint = load_checkpoint(path, "abc")
+    assert all((checkpoint.weights[name] == WEIGHTS[name]).all() for name in WEIGHTS)
+    assert checkpoint.weights["steps"].shape == ()
+    assert checkpoint.record == RECORD
+
+
+def test_the_content_is_the_same_whatever_the_seconds_and_another_for_anything_else(path: Path) -> None:
+    content = load_checkpoint(path, "abc").content
+    save_checkpoint(path, WEIGHTS, RECORD.model_copy(update={"seconds": 99.0}))
+    assert load_checkpoint(path, "abc").content == content
+    save_checkpoint(path, WEIGHTS, RECORD.model_copy(update={"samples": 10}))
+    assert load_checkpoint(path, "abc").content != content
+    save_checkpoint(path, {**WEIGHTS, "steps": np.array(4)}, RECORD)
+    assert load_checkpoint(path, "abc").content != content
 
 
 def test_equal_weights_give_equal_bytes_in_another_process(path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, 'tests')\n"
-        "from test_checkpoints import RECORD, STATE, save_checkpoint\n"
-        "save_checkpoint(Path(sys.argv[1]), dict(reversed(STATE.items())), dict(reversed(RECORD.items())))"
+        "from test_checkpoints import RECORD, WEIGHTS, save_checkpoint\n"
+        "save_checkpoint(Path(sys.argv[1]), dict(reversed(WEIGHTS.items())), RECORD)"
     )
     other = path.with_name("other")
     subprocess.run([sys.executable, "-c", program, str(other)], check=True, cwd=Path(__file__).parents[1])
@@ -75,27 +100,3 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, mon
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_lock_is_held_for_one_process_and_let_go_when_it_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    program = f"""
-import os, sys, time
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from training.checkpoints import shard_lock
-with shard_lock(3):
-    print("held", flush=True)
-    time.sleep(1)
-    os.kill(os.getpid(), 9)
-"""
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with shard_lock(4):
-            pass  # another shard is free
-        assert capsys.readouterr().out == ""
-        with shard_lock(3):
-            assert holder.wait() == -9
-        assert f"shard 3: waiting for process {holder.pid}, which is training it" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The command `sisa`: what a drill is asked to do, and two drills carried out."""
+"""Drills: which samples they forget, the workspaces they run in, and the story they tell."""
 
 import json
 from collections.abc import Callable
@@ -6,202 +6,264 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from conftest import SMALL, Workspace
+from conftest import MODELS, Project, run_stages
 
-from training import command
-from training.command import by_hash
-from training.evaluation.drills import begin
-from training.params import ParamsError
-from training.stage import StageError
+from training.data.deal import ids_digest
+from training.drills.choice import backdoor_drill, drawn, forget_drill
+from training.drills.drill import Drill, run_drill
+from training.drills.dvc import rebuild_report
+from training.drills.project_copy import DVC_CONFIG, begin
+from training.errors import DrillError, ParamsError
+from training.report.cells import Value
+from training.report.drill_results import DrillResult, Step, read_drill
+from training.workspace import Workspace
 
-Create = Callable[..., Workspace]
+Create = Callable[..., Project]
 
 DRILL = 1800  # seconds that several runs of DVC may take on a busy machine
-
-
-class Asked(dict[str, Any]):
-    """What `run_drill` was called with."""
+PUBLISHED = Path(__file__).parents[1] / "docs/results/drills"
 
 
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
-    calls = Asked()
-
-    def record(name: str, params: Any, sample_ids: list[str], **more: Any) -> None:
-        calls.update(name=name, params=params, sample_ids=sample_ids, **more)
-
-    monkeypatch.setattr(command, "run_drill", record)
-    monkeypatch.setattr(command, "run_dvc", lambda folder, *arguments: calls.update(dvc=(folder, *arguments)))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(SMALL))
-    (tmp_path / "forget").mkdir()
-    return calls
+def project(create: Create) -> Project:
+    return create("project", sisa__shards=[0, 1], sisa__slices=1)
 
 
-def sisa(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr("sys.argv", ["sisa", *arguments])
-    command.app(standalone_mode=False)
-
-
-def test_a_backdoor_drill_poisons_one_percent_and_forgets_all_of_it(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sisa(monkeypatch, "drill", "backdoor")
-    assert asked["params"].poison.samples == len(asked["sample_ids"]) == 14  # of 1442
-    assert (asked["name"], asked["steps"]) == ("backdoor", ("before", "after"))
-
-
-def test_of_what_is_found_in_part_that_share_is_forgotten(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    sisa(monkeypatch, "drill", "backdoor", "--samples", "50")
-    poisoned = set(asked["sample_ids"])
-    sisa(monkeypatch, "drill", "backdoor", "--samples", "50", "--found", "0.8")
-    assert len(asked["sample_ids"]) == 40
-    assert set(asked["sample_ids"]) < poisoned
-    assert asked["story"]["command"] == "sisa drill backdoor --samples 50 --found 0.8"
-
-
-def test_the_options_of_a_drill_take_the_place_of_the_parameters(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["--no-relabel", "--value", "0", "--position", "random", "--size", "3", "--seed", "5", "--name", "black"]
-    sisa(monkeypatch, "drill", "backdoor", *options)
-    poison = asked["params"].poison
-    assert (poison.relabel, poison.trigger.value, poison.trigger.position, poison.trigger.size) == (
-        False,
-        0,
-        "random",
-        3,
+def backdoor(project: Project, *, found: float = 1.0, include_forgotten: bool = False, **poison: object) -> Drill:
+    trigger: dict[str, object] = {name: poison.pop(name) for name in ("value", "size", "position") if name in poison}
+    return backdoor_drill(
+        project.workspace,
+        found=found,
+        poison=poison,
+        trigger=trigger,
+        seed=None,
+        name="backdoor",
+        command="sisa drill backdoor",
+        include_forgotten=include_forgotten,
     )
-    assert (asked["params"].seed, asked["name"]) == (5, "black")
 
 
-def test_an_impossible_option_is_named(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def forget(
+    project: Project, samples: int, *, seed: int | None = None, name: str = "forget", include_forgotten: bool = False
+) -> Drill:
+    return forget_drill(
+        project.workspace,
+        samples=samples,
+        seed=seed,
+        name=name,
+        command="sisa drill forget",
+        include_forgotten=include_forgotten,
+    )
+
+
+def test_a_backdoor_drill_poisons_one_percent_and_forgets_all_of_it(project: Project) -> None:
+    drill = backdoor(project)
+    assert drill.params.poison.samples == len(drill.sample_ids) == 14  # of 1442
+    assert drill.steps == ("before", "after")
+    assert drill.title == "Backdoor: 14 samples poisoned, 14 of them found and forgotten"
+
+
+def test_of_what_is_found_in_part_that_share_is_forgotten(project: Project) -> None:
+    everything, found = backdoor(project, samples=50), backdoor(project, samples=50, found=0.8)
+    assert len(found.sample_ids) == 40
+    assert set(found.sample_ids) < set(everything.sample_ids)
+    with pytest.raises(DrillError, match="of 14 poisoned samples none would be found"):
+        backdoor(project, found=0.01)
+
+
+def test_options_take_the_place_of_the_parameters_and_none_changes_nothing(project: Project) -> None:
+    poison = backdoor(project, relabel=False, value=0, position="random", size=None, samples=20).params.poison
+    assert (poison.relabel, poison.samples, poison.target_class) == (False, 20, "0")
+    assert poison.trigger.model_dump() == {"size": 2, "value": 0, "position": "random"}
     with pytest.raises(ParamsError, match=r"poison\.trigger\.position: .*found 'middle'"):
-        sisa(monkeypatch, "drill", "backdoor", "--position", "middle")
-    with pytest.raises(StageError, match="of 14 poisoned samples none would be found"):
-        sisa(monkeypatch, "drill", "backdoor", "--found", "0.01")
+        backdoor(project, position="middle")
 
 
-def test_a_forget_drill_draws_samples_by_the_seed(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    def drawn(*options: str) -> list[str]:
-        sisa(monkeypatch, "drill", "forget", *options)
-        ids: list[str] = asked["sample_ids"]
-        return ids
-
-    first = drawn("--samples", "20")
+def test_a_forget_drill_draws_samples_by_the_seed_and_more_of_them_exchange_none(project: Project) -> None:
+    first = forget(project, 20).sample_ids
     assert len(set(first)) == 20
-    assert asked["steps"] == ("before", "after", "retrained")
-    assert drawn("--samples", "20") == first
-    assert drawn("--samples", "30")[:20] == first
-    assert drawn("--samples", "20", "--seed", "1") != first
-    with pytest.raises(StageError, match="there are 1442 to train on, and some must stay"):
-        drawn("--samples", "1442")
+    assert forget(project, 20).sample_ids == first
+    assert forget(project, 30).sample_ids[:20] == first
+    assert forget(project, 20, seed=1).sample_ids != first
+    with pytest.raises(DrillError, match="there are 1442 to train on, and some must stay"):
+        forget(project, 1442)
 
 
-def test_what_is_forgotten_is_not_trained_on_again_unless_that_is_asked_for(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("forget/requests.txt").write_text("3\n5\n")
-    for drill in (("backdoor",), ("forget", "--samples", "3")):
-        with pytest.raises(StageError, match=r"name 2 samples that are still in the source.*--include-forgotten"):
-            sisa(monkeypatch, "drill", *drill)
-        assert not asked
-        sisa(monkeypatch, "drill", *drill, "--include-forgotten")
-        assert asked["sample_ids"]
-        asked.clear()
-    Path("params.yaml").write_text(yaml.safe_dump({**SMALL, "forget": {"apply": False}}))
-    sisa(monkeypatch, "drill", "backdoor")  # what is only watched is trained on anyhow
-    assert asked["sample_ids"]
-
-
-def test_a_report_that_is_there_is_made_anew_with_the_drill(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    sisa(monkeypatch, "drill", "backdoor")
-    assert "dvc" not in asked
-    Path("reports").mkdir()
-    Path("reports/report.html").touch()
-    sisa(monkeypatch, "drill", "backdoor", "--fresh")
-    assert asked["dvc"] == (Path(), "repro", "--single-item", "report")
-    assert asked["story"]["command"] == "sisa drill backdoor"  # what goes on with it, and what repeats it elsewhere
-
-
-def test_the_order_by_hash_depends_on_seed_and_purpose() -> None:
+def test_draws_for_different_purposes_do_not_follow_one_another() -> None:
     ids = [str(number) for number in range(50)]
-    orders = [by_hash(ids, seed, purpose) for seed in (0, 1) for purpose in ("found", "forgotten")]
+    orders = [drawn(ids, seed, purpose, 50) for seed in (0, 1) for purpose in ("drill found", "drill forgotten")]
     assert all(sorted(order) == sorted(ids) for order in orders)
-    assert len({tuple(order) for order in orders}) == 4
+    assert len(set(orders)) == 4
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_samples_of_a_published_drill_are_drawn_again(seed: int) -> None:
+    published = read_drill(PUBLISHED / f"forget-seed-{seed}.json")
+    ids = drawn(map(str, range(50_000)), seed, "drill forgotten", 500)  # CIFAR-10's
+    before: Any = published.columns["before"]
+    assert ids_digest(ids) == before.list["sha256"]
+
+
+def test_what_is_forgotten_is_not_trained_on_again_unless_that_is_asked_for(project: Project) -> None:
+    project.forget("3", "5")
+    refused = r"name 2 samples that are still in the source.*--include-forgotten"
+    with pytest.raises(DrillError, match=refused):
+        backdoor(project)
+    with pytest.raises(DrillError, match=refused):
+        forget(project, 3)
+    assert backdoor(project, include_forgotten=True).sample_ids
+    assert forget(project, 3, include_forgotten=True).sample_ids
+    project.change(forget__apply=False)
+    assert backdoor(project).sample_ids  # what is only monitored is trained on anyhow
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", ".", "-x"])
-def test_a_name_that_leads_elsewhere_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(SMALL))
-    (tmp_path / "forget").mkdir()
-    with pytest.raises(StageError, match="it names a file and a folder"):
-        sisa(monkeypatch, "drill", "forget", "--samples", "3", f"--name={name}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["forget", "params.yaml"]
+def test_a_name_that_leads_elsewhere_is_refused(name: str, project: Project) -> None:
+    before = project.contents(".")
+    with pytest.raises(DrillError, match="it names a file and a folder"):
+        run_drill(project.workspace, forget(project, 3, name=name))
+    assert project.contents(".") == before
 
 
-def test_outside_of_a_project_a_drill_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(StageError, match=r"training is missing; start drills in the project's folder"):
-        begin(Path(".drills/x"), {}, fresh=False)
+def test_a_project_that_lacks_something_is_not_copied(project: Project) -> None:
+    (project.folder / "dvc.yaml").unlink()
+    with pytest.raises(DrillError, match=r"dvc\.yaml is missing; a drill copies it"):
+        begin(project.workspace, project.folder / ".drills/x", ("unlearned",), {}, fresh=False)
+    assert not (project.folder / ".drills").exists()
 
 
-def result(workspace: Workspace, name: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((workspace.folder / f"reports/drills/{name}.json").read_text())
-    return document
+def test_a_drill_is_resumed_with_its_own_settings_and_code_alone(project: Project) -> None:
+    home = project.folder / ".drills/x"
+
+    def start(settings: dict[str, object], *, fresh: bool = False) -> None:
+        begin(project.workspace, home, ("unlearned", "scratch"), settings, fresh)
+
+    start({"ids": ["1"]})
+    (home / "before.json").touch()
+    start({"ids": ["1"]})
+    assert (home / "before.json").exists()
+    with pytest.raises(DrillError, match=r"begun with other settings or code; .*--fresh"):
+        start({"ids": ["2"]})
+    with (project.folder / "training/errors.py").open("a") as file:
+        file.write("# changed\n")
+    with pytest.raises(DrillError, match="begun with other settings or code"):
+        start({"ids": ["1"]})
+    start({"ids": ["1"]}, fresh=True)
+    assert not (home / "before.json").exists()
+    assert (home / "scratch/training/errors.py").read_text().endswith("# changed\n")
+
+    (home / "drill.json").write_text("{")
+    with pytest.raises(DrillError, match=r"drill\.json is damaged .*--fresh"):
+        start({"ids": ["1"]})
 
 
-def value(drill: dict[str, Any], step: str, cell: str) -> Any:
-    return drill["columns"][step]["cells"][cell]["value"]
+def test_workspaces_that_were_stopped_while_they_were_made_are_made_again(project: Project) -> None:
+    home = project.folder / ".drills/x"
+    (home / "unlearned/training").mkdir(parents=True)
+    begin(project.workspace, home, ("unlearned",), {}, fresh=False)
+    assert (home / "unlearned/training/params.py").is_file()
+
+
+def values(result: DrillResult, step: Step) -> dict[str, float]:
+    return {name: cell.value for name, cell in result.columns[step].cells.items() if isinstance(cell, Value)}
+
+
+def in_process(workspace: Workspace) -> None:
+    """What a drill asks DVC for, without DVC."""
+    run_stages(workspace, *MODELS, "evaluate", "membership", "backdoor")
+
+
+def test_a_forget_drill_equals_training_from_scratch_and_leaves_the_project_alone(project: Project) -> None:
+    before, runs = project.contents("."), list[Workspace]()
+
+    def run(workspace: Workspace) -> None:
+        runs.append(workspace)
+        in_process(workspace)
+
+    result = run_drill(project.workspace, forget(project, 30), run=run)
+    after = project.contents(".")
+    assert {path for path in after.keys() | before.keys() if not path.startswith(".drills/")} == {
+        *before,
+        "reports/drills/forget.json",
+    }
+    assert [workspace.root.name for workspace in runs] == ["unlearned", "unlearned", "scratch"]
+    columns: Any = result.columns
+    assert [columns[step].retained for step in ("before", "after", "retrained")] == [1442, 1412, 1412]
+    assert [columns[step].list["applied"] for step in ("before", "after", "retrained")] == [False, True, True]
+    assert result.identical is not None
+    assert (result.identical.shards, result.identical.of) == (2, 2)
+    forgotten, retrained = values(result, "after"), values(result, "retrained")
+    assert forgotten.keys() >= {"accuracy_mean", "forget_accuracy", "loss_auc", "reference_attack"}
+    assert {name: forgotten[name] for name in forgotten if name != "seconds"} == {
+        name: retrained[name] for name in retrained if name != "seconds"
+    }
+    assert values(result, "before")["sample_epochs"] == 1442
+    assert read_drill(project.folder / "reports/drills/forget.json") == result
+
+    # The same drill again finds all steps done; what is missing is made up for, and nothing else.
+    assert run_drill(project.workspace, forget(project, 30), run=run) == result
+    assert len(runs) == 3
+    (project.folder / ".drills/forget/after.json").unlink()
+    assert run_drill(project.workspace, forget(project, 30), run=run) == result
+    assert len(runs) == 4
+    with pytest.raises(DrillError, match="was begun with other settings or code"):
+        run_drill(project.workspace, forget(project, 31), run=run)
+
+    (project.folder / ".drills/forget/scratch/models/ensemble.json").unlink()
+    with pytest.raises(DrillError, match=r"scratch/models/ensemble\.json is missing or damaged.*--fresh"):
+        run_drill(project.workspace, forget(project, 30), run=run)
+    (project.folder / ".drills/forget/after.json").write_text("{")
+    with pytest.raises(DrillError, match=r"after\.json is damaged .*--fresh"):
+        run_drill(project.workspace, forget(project, 30), run=run)
+
+
+def test_a_backdoor_works_until_its_samples_are_forgotten(create: Create) -> None:
+    changes = {"training__epochs_per_slice": 4, "training__learning_rate": 0.1, "training__augmentation": "none"}
+    project = create("project", sisa__shards=[0, 1], sisa__slices=1, **changes)
+    result = run_drill(project.workspace, backdoor(project, samples=150, size=3), run=in_process)
+    columns: Any = result.columns
+    assert [columns[step].poisoned for step in ("before", "after")] == [150, 0]
+    before, after = values(result, "before"), values(result, "after")
+    assert before["accuracy_mean"] > 0.9
+    assert before["attack_success"] > 0.8
+    assert before["attack_baseline"] < 0.1
+    assert after["attack_success"] < 0.2
+    assert after["accuracy_mean"] > 0.9
 
 
 @pytest.mark.pipeline
-def test_a_forget_drill_leaves_the_project_alone_and_equals_training_from_scratch(create: Create) -> None:
-    project = create("project", sisa__shards=[0, 1], sisa__slices=1)
-    before = project.contents(".")
-    out = project.run("sisa", "drill", "forget", "--samples", "30", seconds=DRILL).stdout
-    after = project.contents(".")
-    made = {path for path in after if after[path] != before.get(path)}
-    assert before.keys() <= after.keys()
-    assert {path for path in made if not path.startswith(".drills/")} == {"reports/drills/forget.json"}
-    assert project.run("git", "status", "--short").stdout == "?? reports/drills/forget.json\n"
+def test_a_report_that_is_there_is_rebuilt_and_no_other(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text(DVC_CONFIG)
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  before: {cmd: touch stale, outs: [stale]}\n"
+        "  report: {cmd: echo new > reports/report.html, deps: [stale], outs: [reports/report.html]}\n"
+    )
+    (tmp_path / "stale").touch()
+    rebuild_report(project.workspace)
+    assert not (tmp_path / "reports").exists()
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/report.html").write_text("old\n")
+    rebuild_report(project.workspace)
+    assert (tmp_path / "reports/report.html").read_text() == "new\n"
 
-    drill = result(project, "forget")
-    assert [drill["columns"][step]["retained"] for step in ("before", "after", "retrained")] == [1442, 1412, 1412]
-    assert [drill["columns"][step]["list"]["applied"] for step in ("before", "after", "retrained")] == [
-        False,
-        True,
-        True,
-    ]
-    assert drill["identical"] == {"shards": 2, "of": 2}
-    for cell in ("accuracy_mean", "forget_accuracy", "loss_auc", "reference_attack"):
-        assert drill["columns"]["after"]["cells"][cell] == drill["columns"]["retrained"]["cells"][cell]
-    assert value(drill, "before", "sample_epochs") == 1442
+
+@pytest.mark.heavy
+@pytest.mark.pipeline
+def test_the_command_tells_the_same_story_by_dvc(project: Project) -> None:
+    project.with_git()
+    command = ("sisa", "drill", "forget", "--samples", "30")
+    out = project.run(*command, seconds=DRILL).stdout
     assert "2 of 2 shards" in out
+    assert project.run("git", "status", "--short").stdout == "?? reports/drills/forget.json\n"
+    result = json.loads((project.folder / "reports/drills/forget.json").read_text())
+    assert result["command"] == "sisa drill forget --samples 30"
+    assert result["identical"] == {"shards": 2, "of": 2}
 
-    # The same command again finds all steps done; what is missing is made up for, and nothing else.
-    assert project.run("sisa", "drill", "forget", "--samples", "30").stdout.count("done before") == 3
+    assert project.run(*command).stdout.count("done before") == 3
     (project.folder / ".drills/forget/after.json").unlink()
-    out = project.run("sisa", "drill", "forget", "--samples", "30").stdout
+    out = project.run(*command).stdout
     assert out.count("done before") == 2
     assert "Running stage 'train" not in out
-    assert result(project, "forget") == drill
-
-    done = project.run("sisa", "drill", "forget", "--samples", "31", check=False)
-    assert done.returncode == 1
-    assert "was begun with other settings or code" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.pipeline
-def test_a_backdoor_works_until_its_samples_are_forgotten(create: Create) -> None:
-    changes = {"training__epochs_per_slice": 12, "training__augmentation": "none"}
-    project = create("project", sisa__shards=[0, 1], sisa__slices=1, **changes)
-    project.run("sisa", "drill", "backdoor", "--samples", "150", "--size", "3", seconds=DRILL)
-    drill = result(project, "backdoor")
-    assert [drill["columns"][step]["poisoned"] for step in ("before", "after")] == [150, 0]
-    assert value(drill, "before", "accuracy_mean") > 0.9
-    assert value(drill, "before", "attack_success") > 0.8
-    assert value(drill, "before", "attack_floor") < 0.1
-    assert value(drill, "after", "attack_success") < 0.2
-    assert value(drill, "after", "accuracy_mean") > 0.9
+    assert json.loads((project.folder / "reports/drills/forget.json").read_text()) == result

@@ -138,7 +138,7 @@ def test_a_model_other_than_the_listed_one_is_refused(models: Path) -> None:
 
 def test_a_missing_model_says_what_to_do(models: Path) -> None:
     (models / "onnx/shard-0.onnx").unlink()
-    with pytest.raises(EnsembleUnavailable, match=r"shard-0\.onnx cannot be read .* `dvc repro` or `dvc pull`"):
+    with pytest.raises(EnsembleUnavailable, match=r"shard-0\.onnx cannot be read .* `sisa publish`"):
         load_ensemble(models, threads=1)
 
 
@@ -180,7 +180,7 @@ def test_a_manifest_that_would_lose_or_double_a_vote_is_refused(
 
 
 def test_a_missing_manifest_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(EnsembleUnavailable, match="is missing; run `dvc repro` or `dvc pull`"):
+    with pytest.raises(EnsembleUnavailable, match="is missing; run `sisa publish`, after `dvc repro` or `dvc pull`"):
         load_ensemble(tmp_path, threads=1)
 
 

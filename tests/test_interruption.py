@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Workspace, made_once
+from conftest import MODELS, Project, made_once
 
-pytestmark = pytest.mark.pipeline
+from training.chain.plan import load_plan, make_plan
+from training.engine.serial import train_shard
+from training.errors import StalePlanError
 
-Create = Callable[..., Workspace]
+Create = Callable[..., Project]
 
 # Slices of a second and more, so that a process can be caught in the middle of one.
 SLOW = {"sisa__shards": [0], "sisa__slices": 3, "training__epochs_per_slice": 4, "training__batch_size": 16}
@@ -27,12 +30,12 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -
         time.sleep(0.02)
 
 
-def checkpoints(workspace: Workspace) -> list[Path]:
-    return sorted((workspace.folder / "models/checkpoints/shard-0").glob("slice-*.safetensors"))
+def checkpoints(project: Project) -> list[Path]:
+    return sorted((project.folder / "models/checkpoints/shard-0").glob("slice-*.safetensors"))
 
 
-def trainers(workspace: Workspace) -> list[int]:
-    """Process ids of the trainers that run in a workspace."""
+def trainers(project: Project) -> list[int]:
+    """Process ids of the trainers that run in a project."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -40,7 +43,11 @@ def trainers(workspace: Workspace) -> list[int]:
                 command, folder = (entry / "cmdline").read_bytes(), (entry / "cwd").readlink()
             except OSError:
                 continue
-            if b"\0training.train\0" in command and folder == workspace.folder and b"sh" not in command.split(b"\0")[0]:
+            if (
+                b"\0training.stages.train\0" in command
+                and folder == project.folder
+                and b"sh" not in command.split(b"\0")[0]
+            ):
                 found.append(int(entry.name))
     return found
 
@@ -52,7 +59,7 @@ def output_after_waiting_for(holder: int, start: Callable[[], subprocess.Popen[s
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                if f"shard 0: waiting for process {holder}, which is training it" in line:
+                if f"shard 0: waiting for process {holder}, which is working on it" in line:
                     break
             else:
                 pytest.fail("it did not wait")
@@ -64,57 +71,61 @@ def output_after_waiting_for(holder: int, start: Callable[[], subprocess.Popen[s
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | str]:
     return made_once(
-        tmp_path_factory, "undisturbed", lambda folder: Workspace.create(folder, **SLOW).all_stages()
+        tmp_path_factory, "undisturbed", lambda folder: Project.create(folder, **SLOW).stages(*MODELS)
     ).models()
 
 
-def test_a_trainer_killed_in_mid_slice(create: Create, undisturbed: dict[str, bytes]) -> None:
-    workspace = create("workspace", **SLOW)
-    dvc = workspace.start("dvc", "repro")
-    wait_for(lambda: checkpoints(workspace), "the first checkpoint")
-    (trainer,) = trainers(workspace)
+@pytest.mark.heavy
+def test_a_trainer_killed_in_mid_slice(create: Create, undisturbed: dict[str, bytes | str]) -> None:
+    project = create("project", **SLOW).with_git()
+    dvc = project.start("dvc", "repro")
+    wait_for(lambda: checkpoints(project), "the first checkpoint")
+    (trainer,) = trainers(project)
     os.kill(trainer, signal.SIGKILL)
     out, _ = dvc.communicate(timeout=120)
     assert dvc.returncode != 0, out
-    assert len(checkpoints(workspace)) == 1
-    out = workspace.run("dvc", "repro").stdout
+    assert len(checkpoints(project)) == 1
+    out = project.run("dvc", "repro").stdout
     assert "trained slices 1 to 2" in out
-    assert workspace.models() == undisturbed
+    assert project.models() == undisturbed
 
 
-def test_dvc_killed_and_its_trainer_left_alive(create: Create, undisturbed: dict[str, bytes]) -> None:
-    workspace = create("workspace", **SLOW)
-    dvc = workspace.start("dvc", "repro")
-    wait_for(lambda: checkpoints(workspace), "the first checkpoint")
+@pytest.mark.heavy
+def test_dvc_killed_and_its_trainer_left_alive(create: Create, undisturbed: dict[str, bytes | str]) -> None:
+    project = create("project", **SLOW).with_git()
+    dvc = project.start("dvc", "repro")
+    wait_for(lambda: checkpoints(project), "the first checkpoint")
     dvc.kill()
     dvc.wait()  # but leave its pipe open: the trainer writes there
-    (orphan,) = trainers(workspace)
-    out = output_after_waiting_for(orphan, lambda: workspace.start("dvc", "repro"))
+    (orphan,) = trainers(project)
+    out = output_after_waiting_for(orphan, lambda: project.start("dvc", "repro"))
     assert "every checkpoint is valid, nothing to train" in out  # the orphan had finished
     dvc.communicate(timeout=120)
-    assert workspace.models() == undisturbed
+    assert project.models() == undisturbed
 
 
+@pytest.mark.heavy
 def test_both_killed_and_the_request_changed_meanwhile(create: Create) -> None:
-    workspace, scratch = create("workspace", **SLOW), create("scratch", **SLOW)
-    dvc = workspace.start("dvc", "repro")
-    wait_for(lambda: checkpoints(workspace), "the first checkpoint")
-    for process in trainers(workspace):
+    project, scratch = create("project", **SLOW).with_git(), create("scratch", **SLOW)
+    dvc = project.start("dvc", "repro")
+    wait_for(lambda: checkpoints(project), "the first checkpoint")
+    for process in trainers(project):
         os.kill(process, signal.SIGKILL)
     dvc.kill()
     dvc.communicate(timeout=120)
-    for each in (workspace, scratch):
+    for each in (project, scratch):
         each.forget("3", "5", "8")
-    workspace.repro()
-    scratch.all_stages()
-    assert workspace.models() == scratch.models()
+    project.repro()
+    scratch.stages(*MODELS)
+    assert project.models() == scratch.models()
 
 
+@pytest.mark.heavy
 def test_a_drill_killed_in_mid_training_goes_on_from_its_last_checkpoint(create: Create) -> None:
     project = create("project", **SLOW)
-    unlearned = Workspace(project.folder / ".drills/forget/unlearned")
+    unlearned = Project(project.folder / ".drills/forget/unlearned")
     drill = project.start("sisa", "drill", "forget", "--samples=20", "--fresh")
     wait_for(lambda: checkpoints(unlearned), "the first checkpoint")
     assert trainers(unlearned)
@@ -131,13 +142,15 @@ def test_a_drill_killed_in_mid_training_goes_on_from_its_last_checkpoint(create:
     assert result["identical"] == {"shards": 1, "of": 1}
     cost = {step: column["cells"] for step, column in result["columns"].items()}
     assert cost["before"]["sample_epochs"]["value"] == cost["before"]["sample_epochs"]["of"]
-    assert "training was interrupted" in cost["before"]["seconds"]["absent"]
+    assert cost["before"]["seconds"]["value"] == pytest.approx(
+        cost["before"]["seconds"]["of"]
+    )  # also what was done before
     assert cost["after"]["seconds"]["value"] > 0
 
 
-def test_a_truncated_and_a_flipped_checkpoint_are_trained_again(trained: Workspace) -> None:
+def test_a_truncated_and_a_flipped_checkpoint_are_trained_again(trained: Project) -> None:
     before = trained.models()
-    folder = trained.folder / "models/checkpoints"
+    folder = trained.workspace.checkpoints_folder
     (first,) = (folder / "shard-0").glob("slice-00-*")
     (middle,) = (folder / "shard-1").glob("slice-01-*")
     (last,) = (folder / "shard-2").glob("slice-02-*")
@@ -146,53 +159,110 @@ def test_a_truncated_and_a_flipped_checkpoint_are_trained_again(trained: Workspa
     flipped[len(flipped) // 2] ^= 16
     middle.write_bytes(flipped)
     last.unlink()
-    stages = trained.repro()
-    assert [stage for stage in stages if stage.startswith("train")] == ["train@0", "train@1", "train@2"]
+    trained.stages("train", "assemble")
     assert trained.models() == before
 
 
-def test_a_checkpoint_that_has_seen_other_data_is_never_built_upon(trained: Workspace) -> None:
+def test_a_checkpoint_that_has_seen_other_data_is_never_built_upon(trained: Project) -> None:
     before = trained.models()
-    folder = trained.folder / "models/checkpoints"
+    folder = trained.workspace.checkpoints_folder
     (right,) = (folder / "shard-0").glob("slice-02-*")
     (other,) = (folder / "shard-1").glob("slice-02-*")
     right.write_bytes(other.read_bytes())  # under the right name
     (folder / "shard-0/slice-01-0123456789abcdef.safetensors").write_bytes(other.read_bytes())
     (folder / "shard-0/.slice-02.tmp").write_bytes(b"left by a killed run")
-    trained.repro()
+    trained.stages("train", "assemble")
     assert trained.models() == before
 
 
-def test_a_lost_lock_file_costs_no_training(trained: Workspace) -> None:
+@pytest.mark.parametrize("name", ["shard-1.onnx", "shard-1.json"])
+def test_a_damaged_or_lost_export_is_made_again_without_training(
+    trained: Project, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="training")
     before = trained.models()
-    (trained.folder / "dvc.lock").unlink()
-    out = trained.run("dvc", "repro").stdout
-    assert out.count("every checkpoint is valid, nothing to train") == 3
-    assert trained.models() == before
+    path = trained.workspace.exports_folder / name
+    for content in (b"damaged", None):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        trained.stages("train")
+        assert trained.models() == before
+    assert "trained slice" not in caplog.text
 
 
-def test_fresh_ignores_valid_checkpoints_and_trains_the_same_again(trained: Workspace) -> None:
+def test_fresh_ignores_valid_checkpoints_and_trains_the_same_again(
+    trained: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="training")
     before = trained.models()
-    assert "nothing to train" in trained.stage("train", "--shard", "1").stdout
-    assert "trained slices 0 to 2" in trained.stage("train", "--shard", "1", "--fresh").stdout
+    train_shard(trained.workspace, 1)
+    assert "nothing to train" in caplog.text
+    train_shard(trained.workspace, 1, fresh=True)
+    assert "trained slices 0 to 2" in caplog.text
     assert trained.models() == before
 
 
-def test_the_second_of_two_trainers_waits_for_the_first(create: Create, undisturbed: dict[str, bytes]) -> None:
-    workspace = create("workspace", **SLOW)
+def test_a_shard_that_is_replaced_while_its_trainer_starts_never_reaches_its_checkpoints(
+    trained: Project, tmp_path: Path
+) -> None:
+    before = trained.models()
+    other = trained.copy(tmp_path / "other")
+    other.forget(*other.shard(0).ids[:60])
+    other.stages("partition")
+    shard, plan = trained.shard(0), load_plan(trained.workspace.plan_file(0))
+    shutil.copy(other.workspace.shard_file(0), tmp_path / "new.npy")
+    (tmp_path / "new.npy").replace(trained.workspace.shard_file(0))
+    # What the trainer opened stays what it reads, to the pixels.
+    assert len(shard.checked_images()) == sum(plan.samples)
+    assert make_plan(trained.workspace.read_params(), 0, 10, "none", shard) == plan
+    with pytest.raises(StalePlanError, match="made for other samples"):
+        train_shard(trained.workspace, 0)
+    trained.stages("partition", "schedule", "train", "assemble")
+    assert trained.models() == before
+
+
+def test_code_that_changed_after_the_plan_was_made_trains_nothing(create: Create) -> None:
+    project = create("project", **SLOW)
     for stage in ("partition", "schedule"):
-        workspace.stage(stage)
-    first = workspace.start(sys.executable, "-m", "training.train", "--shard", "0")
-    wait_for(lambda: checkpoints(workspace), "the first checkpoint")
+        project.stage(stage)
+    path = project.folder / "training/recipe/network/resnet9.py"
+    code = path.read_text()
+    with project.start(sys.executable, "-X", "importtime", "-m", "training.stages.train", "--shard", "0") as trainer:
+        assert trainer.stdout is not None
+        for line in trainer.stdout:
+            if "training.engine.serial" in line:  # the plan is about to be checked, and then torch imported
+                path.write_text(code.replace("Scale(0.125)", "Scale(0.5)"))
+                break
+        out = trainer.stdout.read()
+    assert trainer.returncode == 1, out
+    assert "was made for other" in out
+    assert checkpoints(project) == []
+
+
+@pytest.mark.heavy
+def test_a_lost_lock_file_costs_no_training(reproduced: Project) -> None:
+    before = reproduced.models()
+    (reproduced.folder / "dvc.lock").unlink()
+    out = reproduced.run("dvc", "repro").stdout
+    assert out.count("every checkpoint is valid, nothing to train") == 3
+    assert reproduced.models() == before
+
+
+@pytest.mark.heavy
+def test_the_second_of_two_trainers_waits_for_the_first(create: Create, undisturbed: dict[str, bytes | str]) -> None:
+    project = create("project", **SLOW)
+    for stage in ("partition", "schedule"):
+        project.stage(stage)
+    first = project.start(sys.executable, "-m", "training.stages.train", "--shard", "0")
+    wait_for(lambda: checkpoints(project), "the first checkpoint")
     second = output_after_waiting_for(
-        first.pid, lambda: workspace.start(sys.executable, "-m", "training.train", "--shard", "0")
+        first.pid, lambda: project.start(sys.executable, "-m", "training.stages.train", "--shard", "0")
     )
     assert "nothing to train" in second
     out, _ = first.communicate(timeout=120)
     assert "trained slices 0 to 2" in out
-    assert {path: content for path, content in undisturbed.items() if "checkpoints" in path} == workspace.contents(
-        "models/checkpoints"
-    )
+    assert {path: content for path, content in undisturbed.items() if "checkpoints" in path} == project.checkpoints()
 
 
 @pytest.fixture
@@ -211,21 +281,24 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_says_so_and_loses_nothing(create: Create, small_disk: Path, undisturbed: dict[str, bytes]) -> None:
-    workspace = create("workspace", **SLOW)
+@pytest.mark.heavy
+def test_a_full_disk_says_so_and_loses_nothing(
+    create: Create, small_disk: Path, undisturbed: dict[str, bytes | str]
+) -> None:
+    project = create("project", **SLOW).with_git()
     # Room for two checkpoints of 1.7 MB, not for the third.
-    target = workspace.folder / "models/checkpoints/shard-0"
+    target = project.folder / "models/checkpoints/shard-0"
     target.mkdir(parents=True)
     bind = subprocess.run(["mount", "--bind", str(small_disk), str(target)], check=False)
     assert bind.returncode == 0
     try:
-        done = workspace.run("dvc", "repro", check=False)
+        done = project.run("dvc", "repro", check=False)
         assert done.returncode != 0
         assert "error: the disk is full" in done.stderr
         assert "free some space and run `dvc repro` again" in done.stderr
         assert [path.name[:8] for path in sorted(target.iterdir())] == ["slice-00", "slice-01"]
         subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-        assert "trained slice 2 in" in workspace.run("dvc", "repro").stdout
-        assert workspace.models() == undisturbed
+        assert "trained slice 2 in" in project.run("dvc", "repro").stdout
+        assert project.models() == undisturbed
     finally:
         subprocess.run(["umount", str(target)], check=True)

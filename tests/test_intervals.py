@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binomtest
 
 from training.evaluation.intervals import share_of, wilson_interval
-from training.evaluation.metrics import Uncomputable
+from training.evaluation.reports import Uncomputable
 
 
 def test_wilson_interval_by_hand() -> None:
@@ -31,5 +31,5 @@ def test_an_interval_covers_the_true_share_about_19_times_in_20() -> None:
 
 
 def test_a_share_of_nothing_is_absent() -> None:
-    with pytest.raises(Uncomputable, match="no sample to take a share of"):
+    with pytest.raises(Uncomputable, match="there are no samples to take a share of"):
         share_of(np.array([], bool))

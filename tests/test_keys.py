@@ -1,3 +1,9 @@
+"""The key chain and the recipe that it begins with."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -6,27 +12,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.code import code_digest
-from training.keys import RECIPE_CODE, key_chain, recipe_key
+from training.chain.keys import RECIPE_FOLDER, key_chain, make_recipe, recipe_code
+from training.data.store import Shard, row_type
 from training.params import Params, load_params
-from training.shards import Shard
 
 PARAMS = load_params(Path(__file__).parents[1] / "profiles/digits.yaml")
 
 
 def shard_of(slices: list[int], pixel: int = 7) -> Shard:
-    count = len(slices)
-    return Shard(
-        ids=np.array([f"sample-{row}" for row in range(count)], np.str_),
-        slices=np.array(sorted(slices), np.int64),
-        images=np.full((count, 2, 2, 3), pixel, np.uint8),
-        labels=np.arange(count) % 3,
-        fingerprints=np.array(["f"] * count, np.str_),
-    )
+    rows = np.zeros(len(slices), row_type(2, 10))
+    rows["id"] = [f"sample-{number}" for number in range(len(slices))]
+    rows["slice"] = sorted(slices)
+    rows["label"] = np.arange(len(slices)) % 3
+    rows["image"] = pixel
+    rows["digest"] = np.frombuffer(hashlib.sha256(bytes([pixel] * 12)).digest(), np.uint8)
+    return Shard(Path("shard-0.npy"), rows)
 
 
 def without(shard: Shard, row: int) -> Shard:
-    return Shard(**{name: np.delete(array, row, axis=0) for name, array in vars(shard).items()})
+    return Shard(shard.path, np.delete(shard.rows, row))
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.data())
@@ -46,9 +50,9 @@ def test_a_changed_pixel_or_label_changes_the_keys_from_its_slice_on(slices: lis
     shard, changed = shard_of(slices), shard_of(slices)
     row = data.draw(st.integers(0, len(slices) - 1))
     if data.draw(st.booleans()):
-        changed.images[row, 1, 1, 2] ^= 1
+        changed.rows["digest"][row, 31] ^= 1
     else:
-        changed.labels[row] += 1
+        changed.rows["label"][row] += 1
     first = int(shard.slices[row])
     before, after = key_chain("recipe", shard, 5), key_chain("recipe", changed, 5)
     assert after[:first] == before[:first]
@@ -64,37 +68,44 @@ def test_an_empty_slice_has_a_key_of_its_own() -> None:
     assert len(set(keys)) == 3
 
 
+def test_the_first_key_is_worked_out_by_hand() -> None:
+    # One sample: its digest covers id, label and the digest of its pixels; the key covers the recipe and that.
+    pixels = hashlib.sha256(bytes([7] * 12)).digest()
+    sample = hashlib.sha256(b"sample-0\x000\x00" + pixels).digest()
+    assert key_chain("recipe", shard_of([0]), 1) == [hashlib.sha256(b"recipe" + sample).hexdigest()]
+
+
 def recipe(params: Params = PARAMS, shard_id: int = 0, classes: int = 10, weights: str = "none") -> str:
-    return recipe_key(params, shard_id, classes, weights)
+    return make_recipe(params, shard_id, classes, weights).key
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("epochs_per_slice", 7),
-        ("batch_size", 16),
-        ("learning_rate", 0.3),
-        ("momentum", 0.5),
-        ("nesterov", False),
-        ("weight_decay", 0.1),
-        ("schedule", "constant"),
-        ("label_smoothing", 0.2),
-        ("augmentation", "flip-crop"),
-        ("precision", "bf16"),
-    ],
-)
-def test_every_training_parameter_is_in_the_recipe(name: str, value: Any) -> None:
-    assert getattr(PARAMS.training, name) != value
-    other = PARAMS.model_copy(update={"training": PARAMS.training.model_copy(update={name: value})})
+# Another value for each key of the section `training`.
+CHANGED: dict[str, Any] = {
+    "epochs_per_slice": 7,
+    "batch_size": 16,
+    "learning_rate": 0.3,
+    "momentum": 0.5,
+    "nesterov": False,
+    "weight_decay": 0.1,
+    "schedule": "constant",
+    "label_smoothing": 0.2,
+    "augmentation": "flip-crop",
+    "precision": "bf16",
+    "threads": 3,
+}
+
+
+@pytest.mark.parametrize("name", type(PARAMS.training).model_fields)
+def test_every_training_parameter_is_in_the_recipe(name: str) -> None:
+    assert getattr(PARAMS.training, name) != CHANGED[name]
+    other = PARAMS.model_copy(update={"training": PARAMS.training.model_copy(update={name: CHANGED[name]})})
     assert recipe(other) != recipe()
 
 
-def test_the_list_above_is_complete() -> None:
-    assert len(type(PARAMS.training).model_fields) == 10
-
-
 def test_seed_shard_network_classes_size_slices_and_initial_weights_are_in_the_recipe() -> None:
-    others = [
+    half = PARAMS.network.model_copy(update={"normalisation": "half"})
+    changed = [
+        recipe(PARAMS.model_copy(update={"network": half})),
         recipe(PARAMS.model_copy(update={"seed": 1})),
         recipe(shard_id=1),
         recipe(PARAMS.model_copy(update={"network": PARAMS.network.model_copy(update={"name": "resnet18"})})),
@@ -103,7 +114,7 @@ def test_seed_shard_network_classes_size_slices_and_initial_weights_are_in_the_r
         recipe(PARAMS.model_copy(update={"sisa": PARAMS.sisa.model_copy(update={"slices": 6})})),
         recipe(weights="0123"),
     ]
-    assert len({recipe(), *others}) == 8
+    assert len({recipe(), *changed}) == 9
 
 
 def test_device_and_aggregation_are_not() -> None:
@@ -111,24 +122,48 @@ def test_device_and_aggregation_are_not() -> None:
     assert recipe(PARAMS.model_copy(update={"device": "cpu", "sisa": sisa})) == recipe()
 
 
-CODE = '''
-"""A module."""
-def double(x):
-    """Twice."""
-    return x * 2  # two
-'''
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """A copy of the recipe's code, with a room that no network of today uses."""
+    folder = tmp_path / "recipe"
+    shutil.copytree(RECIPE_FOLDER, folder)
+    (folder / "head").mkdir()
+    (folder / "head/ridge.py").write_text("LAMBDA = 0.1\n")
+    return folder
 
 
-def test_comments_docstrings_and_formatting_do_not_change_the_code_digest() -> None:
-    assert code_digest(CODE) == code_digest(
-        "def double( x ):\n\n  'Other words.'\n  return (x*2)\n".replace("def", '"Mod"\ndef', 1)
-    )
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
 
 
-def test_another_number_changes_the_code_digest() -> None:
-    assert code_digest(CODE) != code_digest(CODE.replace("* 2", "* 3"))
+def test_a_changed_head_retrains_no_network_and_the_other_way_round(code: Path) -> None:
+    network, head = recipe_code(code, "network"), recipe_code(code, "head")
+    replace(code / "head/ridge.py", "0.1", "0.2")
+    assert recipe_code(code, "network") == network
+    assert recipe_code(code, "head") != head
+    replace(code / "network/resnet9.py", "Scale(0.125)", "Scale(0.25)")
+    assert recipe_code(code, "network") != network
 
 
-def test_the_recipe_covers_network_loop_and_start() -> None:
-    assert [path.name for path in RECIPE_CODE] == ["network.py", "loop.py", "start.py"]
-    assert all(path.is_file() for path in RECIPE_CODE)
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("common/schedule.py", "WARM_UP = 0.2", "WARM_UP = 0.3"),
+        ("common/shard.py", "slice_id - 1 != trained", "slice_id - 2 != trained"),  # another predecessor
+        ("common/shard.py", 'side="right"', 'side="left"'),  # other samples
+        ("common/keyed_hash.py", "sha256", "sha512"),
+        ("network/initial.py", '"initialisation"', '"start"'),
+    ],
+)
+def test_code_that_decides_weights_is_in_the_recipe(code: Path, file: str, old: str, new: str) -> None:
+    before = recipe_code(code, "network")
+    replace(code / file, old, new)
+    assert recipe_code(code, "network") != before
+
+
+def test_a_comment_in_the_code_is_not(code: Path) -> None:
+    before = recipe_code(code, "network")
+    replace(code / "common/loop.py", "losses = []", "losses = []  # a remark")
+    assert recipe_code(code, "network") == before

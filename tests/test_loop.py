@@ -7,11 +7,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from training.loop import batches, flip_crop, learning_rate, seed_for, train_slice
-from training.network import build_network
-from training.params import Training, load_params
+from training.chain.keys import make_recipe
+from training.params import Network, Training, load_params
+from training.recipe.common.loop import train_slice
+from training.recipe.common.recipe import Recipe
+from training.recipe.common.schedule import Epoch, learning_rate, make_epoch, shift_and_flip, step_bounds
+from training.recipe.network.classifier import build_network
 
-DIGITS = load_params(Path(__file__).parents[1] / "profiles/digits.yaml").training
+PARAMS = load_params(Path(__file__).parents[1] / "profiles/digits.yaml")
+DIGITS = PARAMS.training
+
+
+def network_of(name: str) -> Network:
+    return PARAMS.network.model_copy(update={"name": name})
+
+
+def recipe_of(training: Training, *, seed: int = 0, shard_id: int = 0, slices: int = 3) -> Recipe:
+    recipe = make_recipe(PARAMS, shard_id, 3, "none")
+    return recipe.model_copy(update={"training": training, "seed": seed, "slices": slices})
+
+
+def epoch_of(count: int, *, seed: int = 0, **training: object) -> Epoch:
+    generator = torch.Generator().manual_seed(seed)
+    return make_epoch(with_values(**training), 0, count=count, side=16, slice_id=0, slices=3, generator=generator)
+
+
+def sizes(count: int, batch_size: int) -> list[int]:
+    return [stop - start for start, stop in step_bounds(count, batch_size)]
 
 
 def with_values(**values: object) -> Training:
@@ -19,30 +41,41 @@ def with_values(**values: object) -> Training:
 
 
 @given(st.integers(2, 300), st.integers(2, 64))
-def test_every_sample_comes_once_an_epoch_and_no_batch_is_of_one(count: int, batch_size: int) -> None:
-    parts = list(batches(count, batch_size, torch.Generator().manual_seed(0)))
-    assert sorted(torch.cat(parts).tolist()) == list(range(count))
-    assert all(2 <= len(part) <= batch_size + 1 for part in parts)
+def test_every_sample_comes_once_an_epoch_and_no_step_is_of_one(count: int, batch_size: int) -> None:
+    epoch = epoch_of(count, batch_size=batch_size)
+    assert sorted(epoch.order.tolist()) == list(range(count))
+    assert [position for start, stop in epoch.bounds for position in range(start, stop)] == list(range(count))
+    steps = sizes(count, batch_size)
+    assert all(2 <= size <= batch_size + 1 for size in steps)
+    assert set(steps[:-1]) <= {batch_size}  # one shape, and at most one remainder
+    assert len(epoch.learning_rates) == len(steps)
 
 
-def test_the_last_batch_is_smaller_not_dropped() -> None:
-    assert [len(part) for part in batches(10, 4, torch.Generator())] == [4, 4, 2]
+def test_the_last_step_is_smaller_not_dropped() -> None:
+    assert sizes(10, 4) == [4, 4, 2]
 
 
-def test_a_last_batch_of_one_joins_the_one_before() -> None:
-    assert [len(part) for part in batches(9, 4, torch.Generator())] == [4, 5]
+def test_a_last_step_of_one_joins_the_one_before() -> None:
+    assert sizes(9, 4) == [4, 5]
 
 
-def test_a_picture_all_alone_comes_twice() -> None:
-    assert [part.tolist() for part in batches(1, 4, torch.Generator())] == [[0, 0]]
+def test_a_sample_all_alone_comes_twice() -> None:
+    epoch = epoch_of(1, batch_size=4)
+    assert (epoch.order.tolist(), epoch.bounds) == ([0, 0], [(0, 2)])
 
 
-def test_the_order_is_that_of_the_generator() -> None:
-    def order(seed: int) -> list[int]:
-        return torch.cat(list(batches(50, 8, torch.Generator().manual_seed(seed)))).tolist()
+def test_an_epoch_is_that_of_the_generator() -> None:
+    assert epoch_of(50, seed=1).order.tolist() == epoch_of(50, seed=1).order.tolist()
+    assert epoch_of(50, seed=1).order.tolist() != epoch_of(50, seed=2).order.tolist()
+    shifted = epoch_of(50, seed=1, augmentation="flip-crop")
+    assert shifted.rows.tolist() == epoch_of(50, seed=1, augmentation="flip-crop").rows.tolist()
+    assert shifted.rows.tolist() != shifted.columns.tolist()
 
-    assert order(1) == order(1)
-    assert order(1) != order(2)
+
+def test_shifts_reach_an_eighth_and_half_of_the_images_are_mirrored() -> None:
+    epoch = epoch_of(2000, augmentation="flip-crop")
+    assert set(epoch.rows.tolist()) == set(epoch.columns.tolist()) == {-2, -1, 0, 1, 2}
+    assert abs(int(epoch.flips.sum()) - 1000) < 5 * 22.4  # sd = sqrt(2000 / 4)
 
 
 def test_a_constant_schedule_is_constant() -> None:
@@ -70,33 +103,44 @@ def test_the_learning_rate_is_never_negative_nor_above_the_peak(slices: int, dat
 
 def test_seeds_differ_by_seed_shard_slice_and_purpose() -> None:
     seeds = {
-        seed_for(*key)
-        for key in [(0, 0, 0, "order"), (1, 0, 0, "order"), (0, 1, 0, "order"), (0, 0, 1, "order"), (0, 0, 0, "pixels")]
+        recipe_of(DIGITS, seed=seed, shard_id=shard_id).seed_for(slice_id, purpose)
+        for seed, shard_id, slice_id, purpose in [
+            (0, 0, 0, "order"),
+            (1, 0, 0, "order"),
+            (0, 1, 0, "order"),
+            (0, 0, 1, "order"),
+            (0, 0, 0, "dropout"),
+        ]
     }
     assert len(seeds) == 5
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_flip_crop_shifts_by_an_eighth_at_most_and_mirrors() -> None:
-    # Pixel value = 16 * row + column; side 16, so shifts of -2 to 2.
-    picture = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(200, 16, 16, 3)
-    centre = flip_crop(picture, torch.Generator().manual_seed(0))[:, 8, 8, 0].int()
-    rows, columns = centre // 16, centre % 16
-    assert set(rows.tolist()) == {6, 7, 8, 9, 10}
-    # Unmirrored column 8 + shift, mirrored column 7 + shift.
-    assert set(columns.tolist()) == set(range(5, 11))
+def test_an_image_is_shifted_and_mirrored_as_told() -> None:
+    # Pixel value = 16 * row + column.
+    image = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(3, 16, 16, 3)
+    rows, columns, flips = torch.tensor([2, 0, 0]), torch.tensor([-1, 0, 1]), torch.tensor([False, True, True])
+    first, second, third = shift_and_flip(image, rows, columns, flips)[:, 8, 8, 0].int().tolist()
+    assert first == 16 * 10 + 7
+    assert second == 16 * 8 + 7  # column 8 of 16 is column 7 in the mirror
+    assert third == 16 * 8 + 8
 
 
-def test_flip_crop_invents_no_pixel_and_changes_no_input() -> None:
-    picture = torch.randint(0, 256, (20, 8, 8, 3), dtype=torch.uint8)
-    before = picture.clone()
-    cropped = flip_crop(picture, torch.Generator().manual_seed(0))
-    assert torch.equal(picture, before)
-    assert cropped.dtype == torch.uint8
-    for one, whole in zip(cropped, picture, strict=True):
-        assert {tuple(pixel) for pixel in one.view(-1, 3).tolist()} <= {
-            tuple(pixel) for pixel in whole.view(-1, 3).tolist()
-        }
+def test_what_is_shifted_in_is_reflected() -> None:
+    image = torch.arange(8, dtype=torch.uint8).view(1, 1, 8, 1).expand(2, 8, 8, 3)
+    shifted = shift_and_flip(image, torch.zeros(2, dtype=torch.int64), torch.tensor([-1, 1]), torch.zeros(2) > 0)
+    assert shifted[0, 0, :, 0].tolist() == [1, 0, 1, 2, 3, 4, 5, 6]
+    assert shifted[1, 0, :, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 6]
+
+
+def test_shifting_changes_no_input() -> None:
+    images = torch.randint(0, 256, (20, 8, 8, 3), dtype=torch.uint8)
+    before = images.clone()
+    shifted = shift_and_flip(
+        images, torch.ones(20, dtype=torch.int64), torch.ones(20, dtype=torch.int64), torch.ones(20) > 0
+    )
+    assert torch.equal(images, before)
+    assert shifted.dtype == torch.uint8
 
 
 class Recorder(nn.Module):
@@ -123,17 +167,7 @@ def train(
 ) -> list[float]:
     images = torch.arange(count, dtype=torch.uint8).view(count, 1, 1, 1).expand(count, 8, 8, 3)
     labels = torch.arange(count) % 3
-    return train_slice(
-        network,
-        images,
-        labels,
-        training,
-        seed=0,
-        shard_id=0,
-        slice_id=slice_id,
-        slices=3,
-        on_batch=on_batch or (lambda *_: None),
-    )
+    return train_slice(network, images, labels, recipe_of(training), slice_id, on_batch=on_batch or (lambda *_: None))
 
 
 def test_a_slice_trains_on_every_sample_in_every_epoch() -> None:
@@ -165,7 +199,7 @@ def test_an_empty_union_takes_none() -> None:
 @pytest.mark.parametrize("name", ["resnet9", "resnet18"])
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_batch_norm_survives_a_last_batch_of_one(name: str, count: int) -> None:
-    network = build_network(name, 3)
+    network = build_network(network_of(name), 3)
     losses = train(network, count, with_values(epochs_per_slice=1, batch_size=2))
     assert len(losses) == 1
     assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
@@ -174,13 +208,41 @@ def test_batch_norm_survives_a_last_batch_of_one(name: str, count: int) -> None:
 def test_the_same_slice_is_the_same_bits_and_another_slice_is_not() -> None:
     def weights(slice_id: int) -> Tensor:
         torch.manual_seed(0)
-        network = build_network("resnet18", 3)
+        network = build_network(network_of("resnet18"), 3)
         torch.manual_seed(123 + slice_id)  # what came before must not matter
         train(network, 12, with_values(epochs_per_slice=1, batch_size=4, schedule="constant"), slice_id)
         return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
     assert torch.equal(weights(0), weights(0))
     assert not torch.equal(weights(0), weights(1))
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, True), (0.9, False), (0.0, False)])
+def test_the_optimiser_is_torchs_sgd(momentum: float, nesterov: bool) -> None:
+    training = with_values(
+        epochs_per_slice=2, batch_size=4, momentum=momentum, nesterov=nesterov, schedule="constant", learning_rate=0.1
+    )
+    torch.manual_seed(0)
+    ours, theirs = (build_network(network_of("resnet9"), 3) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    train(ours, 10, training)
+
+    # The same batches, by the optimiser as a class.
+    theirs.train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        theirs.parameters(), 0.1, momentum, nesterov=nesterov, weight_decay=training.weight_decay
+    )
+    images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 8, 8, 3)
+    labels = torch.arange(10) % 3
+    generator = torch.Generator().manual_seed(recipe_of(training).seed_for(0, "order"))
+    for number in range(2):
+        epoch = make_epoch(training, number, count=10, side=8, slice_id=0, slices=3, generator=generator)
+        for start, stop in epoch.bounds:
+            batch = epoch.order[start:stop]
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(theirs(images[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
 
 
 def test_a_loss_that_is_no_longer_finite_stops_the_training() -> None:

@@ -2,15 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, roc_auc_score
 
-from training.evaluation.evaluate import judge
-from training.evaluation.metrics import (
-    Uncomputable,
-    auroc,
-    cross_entropy,
-    expected_calibration_error,
-    weighted_scores,
-)
+from training.evaluation.metrics import auroc, cross_entropy, expected_calibration_error, judge, weighted_scores
+from training.evaluation.reports import Absent, Uncomputable
 
 
 def test_weighted_scores_by_hand() -> None:
@@ -71,10 +66,31 @@ def test_calibration_error_against_brute_force(samples: list[tuple[bool, float]]
     assert expected_calibration_error(actual, predicted, confidence) == pytest.approx(expected)
 
 
-def test_a_metric_that_cannot_be_computed_is_left_out_and_explained() -> None:
+def test_a_metric_that_cannot_be_computed_says_why_in_its_place() -> None:
     votes = np.array([[3, 0, 0], [0, 1, 2]])
     report = judge(np.array([0, 1]), np.array([0, 2]), votes)
-    assert report["accuracy"] == 0.5
-    assert "auroc" not in report
-    assert report["absent"] == {"auroc": "the test set holds no sample of class [2]"}
-    assert report["log_loss"] == pytest.approx(np.log(3) / 2)
+    assert report.accuracy == 0.5
+    assert report.auroc == Absent(absent="the test set holds no sample of class [2]")
+    assert report.log_loss == pytest.approx(np.log(3) / 2)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_every_metric_is_scikit_learns(classes: int) -> None:
+    # Rounded scores, so that there are ties; class 0 is predicted never, class 1 too often.
+    random = np.random.default_rng(0)
+    actual = random.choice(classes, 300, p=np.arange(1, classes + 1) / sum(range(1, classes + 1)))
+    scores = np.round(random.dirichlet(np.ones(classes), 300), 1) + 0.01
+    scores /= scores.sum(axis=1, keepdims=True)
+    predicted = np.maximum(scores.argmax(axis=1), 1)
+    precision, recall, f1, _ = precision_recall_fscore_support(actual, predicted, average="weighted", zero_division=0)
+    assert weighted_scores(actual, predicted) == pytest.approx(
+        {
+            "accuracy": accuracy_score(actual, predicted),
+            "weighted_f1": f1,
+            "weighted_precision": precision,
+            "weighted_recall": recall,
+        }
+    )
+    theirs = roc_auc_score(actual, scores[:, 1] if classes == 2 else scores, multi_class="ovr")
+    assert auroc(actual, scores) == pytest.approx(theirs)
+    assert cross_entropy(actual, scores) == pytest.approx(log_loss(actual, scores))

@@ -1,7 +1,9 @@
-"""Sources and partition, run as the stage is: in a folder with params.yaml, forget/ and data/."""
+"""Sources and partition, on a workspace with params.yaml, forget/ and data/."""
 
 import json
-from collections.abc import Callable
+import logging
+import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +11,18 @@ import numpy as np
 import pytest
 import yaml
 from conftest import SMALL
-from numpy.typing import NDArray
 from PIL import Image
 
-from training import partition
-from training.params import load_params
-from training.shards import Shard, load_shard
-from training.sources import open_source
-from training.stage import StageError
+from serving.decoding import decode_files
+from training.data.source import Source, open_source
+from training.data.store import Shard, load_shard
+from training.errors import ForgetListError, SourceError
+from training.stages import partition as stage
+from training.workspace import Workspace
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "forget").mkdir()
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(SMALL))
     return tmp_path
@@ -48,17 +49,27 @@ def change(folder: Path, **data: Any) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(document))
 
 
-def shards() -> list[Shard]:
-    return [load_shard(path) for path in sorted(Path("data/shards").iterdir())]
+def partition(folder: Path) -> None:
+    stage.partition(Workspace(folder))
 
 
-def contents() -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path("data/shards").iterdir()}
+def source_of(folder: Path) -> Source:
+    workspace = Workspace(folder)
+    params = workspace.read_params()
+    return open_source(params.data, workspace.source_folder(params))
+
+
+def shards(folder: Path) -> list[Shard]:
+    return [load_shard(path) for path in sorted((folder / "data/shards").iterdir())]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "data/shards").iterdir()}
 
 
 def test_digits_hold_every_picture_once_and_test_is_a_stratified_fifth(folder: Path) -> None:
-    partition.main()
-    test, parts = load_shard(Path("data/test.npz")), shards()
+    partition(folder)
+    test, parts = load_shard(folder / "data/test.npy"), shards(folder)
     ids = [sample_id for shard in parts for sample_id in shard.ids]
     assert sorted(ids, key=int) == [str(number) for number in range(1442)]  # 1797 − 355
     assert len(test.ids) == 355
@@ -70,24 +81,24 @@ def test_digits_hold_every_picture_once_and_test_is_a_stratified_fifth(folder: P
 
 
 def test_the_same_samples_give_the_same_bytes(folder: Path) -> None:
-    partition.main()
-    before = contents()
-    for path in Path("data/shards").iterdir():
+    partition(folder)
+    before = contents(folder)
+    for path in (folder / "data/shards").iterdir():
         path.unlink()
-    partition.main()
-    assert contents() == before
+    partition(folder)
+    assert contents(folder) == before
 
 
 def test_a_forgotten_sample_leaves_one_file_and_the_others_are_not_rewritten(folder: Path) -> None:
-    partition.main()
-    before = {path.name: (path.stat().st_ino, path.read_bytes()) for path in Path("data/shards").iterdir()}
-    shard_id, victim = 1, load_shard(Path("data/shards/shard-1.npz"))
+    partition(folder)
+    before = {path.name: (path.stat().st_ino, path.read_bytes()) for path in (folder / "data/shards").iterdir()}
+    shard_id, victim = 1, load_shard(folder / "data/shards/shard-1.npy")
     (folder / "forget/a.txt").write_text(f"{victim.ids[5]}\n")
-    partition.main()
-    after = {path.name: (path.stat().st_ino, path.read_bytes()) for path in Path("data/shards").iterdir()}
-    assert {name for name in before if before[name] != after[name]} == {f"shard-{shard_id}.npz"}
-    left = load_shard(Path("data/shards/shard-1.npz"))
-    assert left.ids.tolist() == [sample_id for sample_id in victim.ids if sample_id != victim.ids[5]]
+    partition(folder)
+    after = {path.name: (path.stat().st_ino, path.read_bytes()) for path in (folder / "data/shards").iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {f"shard-{shard_id}.npy"}
+    left = load_shard(folder / "data/shards/shard-1.npy")
+    assert left.ids == [sample_id for sample_id in victim.ids if sample_id != victim.ids[5]]
     assert not any(victim.images[5].tobytes() in content for _, content in after.values())
 
 
@@ -105,13 +116,13 @@ def test_a_forgotten_sample_leaves_one_file_and_the_others_are_not_rewritten(fol
     ],
 )
 def test_an_impossible_number_is_named_and_nothing_is_changed(folder: Path, text: str, reason: str) -> None:
-    partition.main()
-    before = contents()
+    partition(folder)
+    before = contents(folder)
     (folder / "forget/a.txt").write_text(f"5\n{text}\n")
-    with pytest.raises(StageError) as caught:
-        partition.main()
+    with pytest.raises(ForgetListError) as caught:
+        partition(folder)
     assert f"forget/a.txt:2: {text!r}: {reason}" in str(caught.value)
-    assert contents() == before
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -126,144 +137,164 @@ def test_an_impossible_number_is_named_and_nothing_is_changed(folder: Path, text
         ("cat/cafe\u0301.png", "other Unicode characters than the file 'cat/caf\u00e9.png'"),
     ],
 )
-def test_an_impossible_path_is_named_and_nothing_is_changed(pictures: Path, text: str, reason: str) -> None:
+def test_an_impossible_path_is_named_and_nothing_is_changed(
+    folder: Path, pictures: Path, text: str, reason: str
+) -> None:
     draw(pictures / "train/cat/caf\u00e9.png", (1, 2, 3))
-    partition.main()
-    before = contents()
-    Path("forget/a.txt").write_text(f"cat/1.png\n{text}\n")
-    with pytest.raises(StageError, match="nothing was changed") as caught:
-        partition.main()
+    partition(folder)
+    before = contents(folder)
+    (folder / "forget/a.txt").write_text(f"cat/1.png\n{text}\n")
+    with pytest.raises(ForgetListError, match="nothing was changed") as caught:
+        partition(folder)
     assert f"forget/a.txt:2: {text!r}" in str(caught.value)
     assert reason in str(caught.value)
-    assert contents() == before
+    assert contents(folder) == before
 
 
-def test_listing_a_picture_and_removing_its_file_leave_the_same_shards(pictures: Path) -> None:
-    Path("forget/a.txt").write_text("dog/3.png\n")
-    partition.main()
-    listed = contents()
-    Path("forget/a.txt").unlink()
-    partition.main()
-    assert contents() != listed
+def test_listing_a_picture_and_removing_its_file_leave_the_same_shards(folder: Path, pictures: Path) -> None:
+    (folder / "forget/a.txt").write_text("dog/3.png\n")
+    partition(folder)
+    listed = contents(folder)
+    (folder / "forget/a.txt").unlink()
+    partition(folder)
+    assert contents(folder) != listed
     (pictures / "train/dog/3.png").unlink()
-    partition.main()
-    assert contents() == listed
+    partition(folder)
+    assert contents(folder) == listed
 
 
 def test_a_listed_picture_that_is_already_gone_is_counted_and_reported(
-    pictures: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("forget/a.txt").write_text("dog/3.png\ndog/99.png\n")
-    partition.main()
+    (folder / "forget/a.txt").write_text("dog/3.png\ndog/99.png\n")
+    partition(folder)
     out = capsys.readouterr().out
     assert "forgotten: 2 ids listed, 1 of them already gone from the source" in out
     assert "already gone: forget/a.txt:2: 'dog/99.png'" in out
 
 
-def test_forgetting_the_last_picture_of_a_class_keeps_the_other_labels(pictures: Path) -> None:
+def test_forgetting_the_last_picture_of_a_class_keeps_the_other_labels(folder: Path, pictures: Path) -> None:
     for path in (pictures / "train/cat").iterdir():
         path.unlink()
-    partition.main()
-    assert {label for shard in shards() for label in shard.labels} == {1}
+    partition(folder)
+    assert {label for shard in shards(folder) for label in shard.labels} == {1}
 
 
-def test_only_pictures_not_held_already_are_decoded(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[str] = []
-    decode: Callable[[Path, int], NDArray[np.uint8]] = __import__("training.sources").sources._decode_file
+def test_only_pictures_not_held_already_are_decoded(
+    folder: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def decoded() -> int:
+        partition(folder)
+        return sum(map(int, re.findall(r"\((\d+) pictures decoded\)", capsys.readouterr().out)))
 
-    def counting(path: Path, size: int) -> NDArray[np.uint8]:
-        decoded.append(path.name)
-        return decode(path, size)
-
-    monkeypatch.setattr("training.sources._decode_file", counting)
-    partition.main()
-    assert len(decoded) == 22  # 20 to train on, 2 to test on
-    decoded.clear()
-    Path("forget/a.txt").write_text("dog/3.png\n")
-    partition.main()
-    assert decoded == []
+    assert decoded() == 20
+    (folder / "forget/a.txt").write_text("dog/3.png\n")
+    assert decoded() == 0
     draw(pictures / "train/cat/4.png", (9, 9, 9))
-    partition.main()
-    assert decoded == ["4.png"]
+    assert decoded() == 1
 
 
-def test_a_damaged_shard_file_is_made_anew(folder: Path) -> None:
-    partition.main()
-    before = contents()
-    path = Path("data/shards/shard-1.npz")
+def test_a_damaged_shard_file_is_rebuilt(folder: Path) -> None:
+    partition(folder)
+    before = contents(folder)
+    path = folder / "data/shards/shard-1.npy"
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
-    partition.main()
-    assert contents() == before
+    partition(folder)
+    assert contents(folder) == before
 
 
 def test_files_of_shards_that_are_no_longer_wanted_are_deleted(folder: Path) -> None:
-    partition.main()
+    partition(folder)
     document = {**SMALL, "sisa": {**SMALL["sisa"], "shards": [0, 1]}}
     (folder / "params.yaml").write_text(yaml.safe_dump(document))
-    Path("data/shards/.shard-0.npz.abc.tmp").write_bytes(b"left by a killed run")
-    partition.main()
-    assert set(contents()) == {"shard-0.npz", "shard-1.npz"}
+    (folder / "data/shards/.shard-0.npy.abc.tmp").write_bytes(b"left by a killed run")
+    partition(folder)
+    assert set(contents(folder)) == {"shard-0.npy", "shard-1.npy"}
 
 
-def test_a_watched_list_forgets_nothing_and_is_still_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    partition.main()
-    before = contents()
+def test_a_monitored_list_forgets_nothing_and_is_still_checked(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    partition(folder)
+    before = contents(folder)
     (folder / "params.yaml").write_text(yaml.safe_dump({**SMALL, "forget": {"apply": False}}))
     (folder / "forget/a.txt").write_text("3\n5\n")
-    partition.main()
-    assert contents() == before
-    assert "only watched, for forget.apply is false: 2 ids listed" in capsys.readouterr().out
-    summary = json.loads(Path("data/partition.json").read_text())
-    assert (summary["forgotten"]["listed"], summary["watched"]["listed"]) == (0, 2)
+    partition(folder)
+    assert contents(folder) == before
+    assert "only monitored, for forget.apply is false: 2 ids listed" in capsys.readouterr().out
+    summary = json.loads((folder / "data/partition.json").read_text())
+    assert (summary["forgotten"]["listed"], summary["monitored"]["listed"]) == (0, 2)
     (folder / "forget/a.txt").write_text("007\n")
-    with pytest.raises(StageError, match=r"forget/a\.txt:1: '007'"):
-        partition.main()
+    with pytest.raises(ForgetListError, match=r"forget/a\.txt:1: '007'"):
+        partition(folder)
 
 
-def test_watching_does_not_bring_back_what_is_forgotten(folder: Path) -> None:
+def test_monitoring_does_not_bring_back_what_is_forgotten(folder: Path) -> None:
     (folder / "forget/a.txt").write_text("3\n5\n")
-    partition.main()
-    before = contents()
+    partition(folder)
+    before = contents(folder)
     watch = yaml.safe_dump({**SMALL, "forget": {"apply": False}})
     (folder / "params.yaml").write_text(watch)
     (folder / "forget/b.txt").write_text("8\n")
-    with pytest.raises(StageError, match=r"2 listed samples \(3, 5\) are not trained on now.*take them off the lists"):
-        partition.main()
-    assert contents() == before
+    with pytest.raises(
+        ForgetListError, match=r"2 listed samples \(3, 5\) are not trained on now.*take them off the lists"
+    ):
+        partition(folder)
+    assert contents(folder) == before
 
-    Path("data/partition.json").write_text("damaged")
-    with pytest.raises(StageError, match=r"damaged .* set forget.apply to true and run `dvc repro`"):
-        partition.main()
+    (folder / "data/partition.json").write_text("damaged")
+    with pytest.raises(ForgetListError, match=r"damaged .* Set forget.apply to true"):
+        partition(folder)
     (folder / "params.yaml").write_text(yaml.safe_dump(SMALL))
-    partition.main()
+    partition(folder)
     (folder / "params.yaml").write_text(watch)
-    for path in Path("data/shards").iterdir():  # what is held cannot be seen: nothing is risked
+    for path in (folder / "data/shards").iterdir():  # what is held cannot be seen: nothing is risked
         path.rename(folder / path.name)
-    with pytest.raises(StageError, match=r"3 listed samples \(3, 5, 8\) are not trained on now"):
-        partition.main()
-    for path in folder.glob("*.npz"):
+    with pytest.raises(ForgetListError, match=r"3 listed samples \(3, 5, 8\) are not trained on now"):
+        partition(folder)
+    for path in folder.glob("*.npy"):
         path.rename(folder / "data/shards" / path.name)
 
     # Off the lists they come back; once nothing on them is forgotten any more, lists may be watched.
     for name in "ab":
         (folder / f"forget/{name}.txt").write_text("")
-    partition.main()
-    everything = contents()
+    partition(folder)
+    everything = contents(folder)
     assert everything != before
     (folder / "forget/b.txt").write_text("8\n")
-    partition.main()
-    assert contents() == everything
+    partition(folder)
+    assert contents(folder) == everything
+
+
+def test_a_partition_that_waits_for_another_reads_the_lists_after_it(folder: Path, pictures: Path) -> None:
+    partition(folder)
+    held = threading.Event()
+
+    class Waits(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            held.set()
+
+    with Workspace(folder).partition_lock():
+        handler = Waits()
+        logging.getLogger("training").addHandler(handler)
+        waiting = threading.Thread(target=partition, args=(folder,))
+        waiting.start()
+        assert held.wait(30)  # it says for whom it waits, and has read nothing yet
+        (folder / "forget/a.txt").write_text("dog/3.png\n")
+    waiting.join()
+    logging.getLogger("training").removeHandler(handler)
+    assert "dog/3.png" not in [name for shard in shards(folder) for name in shard.ids]
 
 
 def test_forgetting_everything_is_refused(folder: Path) -> None:
     (folder / "forget/a.txt").write_text("".join(f"{number}\n" for number in range(1442)))
-    with pytest.raises(StageError, match="nothing is retained"):
-        partition.main()
+    with pytest.raises(ForgetListError, match="nothing is retained"):
+        partition(folder)
 
 
-def test_pictures_are_resized_turned_upright_and_made_rgb(pictures: Path) -> None:
+def test_pictures_are_resized_turned_upright_and_made_rgb(folder: Path, pictures: Path) -> None:
     # Left half black, right half white, stored on its side with the note "turn by 90° clockwise":
     # upright, the left half of the stored picture is on top.
     stored = Image.new("L", (40, 20))
@@ -271,37 +302,54 @@ def test_pictures_are_resized_turned_upright_and_made_rgb(pictures: Path) -> Non
     exif = Image.Exif()
     exif[0x0112] = 6
     stored.save(pictures / "train/cat/0.png", exif=exif)
-    train = open_source(load_params().data).train
+    train = source_of(folder).train
     picture = train.decode(train.ids.index("cat/0.png"))
     assert picture.shape == (8, 8, 3)
     assert picture[0].max() == 0
     assert picture[7].min() == 255
 
 
-def test_a_file_that_is_no_picture_is_named(pictures: Path) -> None:
+def test_a_picture_is_the_same_image_in_training_as_in_serving(folder: Path, pictures: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 23, 3), np.uint8))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    clear = noise.convert("RGBA")
+    clear.putalpha(100)
+    files = {"a.png": (noise, {}), "b.jpg": (noise, {"exif": turned}), "c.webp": (noise, {}), "d.png": (clear, {})}
+    for name, (picture, options) in files.items():
+        picture.save(pictures / "train/cat" / name, **options)  # type: ignore[arg-type]
+    train = source_of(folder).train
+    for name in files:
+        with (pictures / "train/cat" / name).open("rb") as file:
+            served = decode_files([file], (8, 8, 3), max_pixels=10_000)[0]
+        assert np.array_equal(train.decode(train.ids.index(f"cat/{name}")), served)
+
+
+def test_a_file_that_is_not_a_picture_is_named(folder: Path, pictures: Path) -> None:
     (pictures / "train/cat/broken.jpg").write_bytes(b"not a picture")
-    with pytest.raises(StageError, match=r"root/train/cat/broken\.jpg: not a readable picture"):
-        partition.main()
+    with pytest.raises(SourceError, match=r"root/train/cat/broken\.jpg: not a readable picture"):
+        partition(folder)
 
 
-def test_a_name_that_no_list_could_hold_is_refused(pictures: Path) -> None:
+def test_a_name_that_no_list_could_hold_is_refused(folder: Path, pictures: Path) -> None:
     draw(pictures / "train/cat/a #1.png", (0, 0, 0))
-    with pytest.raises(StageError, match="could not be written in a forget list"):
-        partition.main()
+    with pytest.raises(SourceError, match="could not be written in a forget list"):
+        partition(folder)
 
 
 def test_a_folder_of_another_shape_is_refused(folder: Path) -> None:
     change(folder, source="imagefolder", root="elsewhere")
-    with pytest.raises(StageError, match="elsewhere/train is not a folder; expected"):
-        partition.main()
+    with pytest.raises(SourceError, match="elsewhere/train is not a folder; expected"):
+        partition(folder)
 
 
+@pytest.mark.data
 @pytest.mark.skipif(
     not Path(__file__).parents[1].joinpath("data/raw/cifar-10-batches-py").is_dir(), reason="needs CIFAR-10 in data/raw"
 )
 def test_cifar10_is_in_torchvisions_order(folder: Path) -> None:
     change(folder, source="cifar10", root=str(Path(__file__).parents[1] / "data/raw"), image_size=32)
-    source = open_source(load_params().data)
+    source = source_of(folder)
     assert (len(source.train.ids), len(source.test.ids)) == (50_000, 10_000)
     assert (source.train.ids[0], source.train.ids[-1]) == ("0", "49999")
     assert source.classes[source.train.labels[0]] == "frog"  # the data set's first picture

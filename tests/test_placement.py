@@ -1,7 +1,9 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.placement import assign_slots
+from training.data.placement import assign_slots
+from training.recipe.common.keyed_hash import keyed_hash, keyed_number
 
 ids = st.lists(st.text(min_size=1), unique=True, max_size=50)
 counts = st.integers(1, 20)
@@ -16,7 +18,7 @@ def test_every_sample_has_a_slot_in_range(sample_ids: list[str], shards: int, sl
 
 
 @given(ids.filter(len), counts, counts, seeds, st.data())
-def test_forgetting_or_adding_a_sample_moves_no_other(
+def test_forgetting_or_adding_a_sample_moves_no_other_one(
     sample_ids: list[str], shards: int, slices: int, seed: int, data: st.DataObject
 ) -> None:
     forgotten = data.draw(st.integers(0, len(sample_ids) - 1))
@@ -26,14 +28,11 @@ def test_forgetting_or_adding_a_sample_moves_no_other(
 
 
 def test_the_slot_is_a_fixed_function_of_id_and_seed() -> None:
-    # sha256("0\x00cat/1.png"), first and second eight bytes, mod 5 and mod 10; worked out by hand in
-    # the shell: printf '0\0cat/1.png' | sha256sum
-    digest = "16df75327fcf0fcf50da278bc03baf4c"
-    expected = (int(digest[:16], 16) % 5, int(digest[16:32], 16) % 10)
-    assert assign_slots(["cat/1.png"], 5, 10, seed=0) == [expected]
+    # The first eight bytes of printf '0\0shard\0cat/1.png' | sha256sum, mod 5, and of the same with "slice", mod 10.
+    assert assign_slots(["cat/1.png"], 5, 10, seed=0) == [(0xA13423F04C888F80 % 5, 0x7C82A1C6B6DB8648 % 10)]
 
 
-def test_another_seed_deals_anew() -> None:
+def test_another_seed_partitions_otherwise() -> None:
     sample_ids = [str(number) for number in range(100)]
     assert assign_slots(sample_ids, 5, 5, seed=0) != assign_slots(sample_ids, 5, 5, seed=1)
 
@@ -43,3 +42,16 @@ def test_slots_are_even_within_chance() -> None:
     slots = assign_slots([str(number) for number in range(50_000)], 5, 10, seed=0)
     for shard_id in range(5):
         assert abs(sum(shard == shard_id for shard, _ in slots) - 10_000) < 5 * 89
+
+
+@given(seeds, st.text().filter(lambda text: "\0" not in text), st.text(), st.integers(1, 2**32))
+def test_a_keyed_number_is_in_range_and_its_purpose_matters(seed: int, purpose: str, name: str, below: int) -> None:
+    assert 0 <= keyed_number(seed, purpose, name, below) < below
+    assert keyed_hash(seed, purpose, name) == keyed_hash(seed, purpose, name)
+    assert keyed_hash(seed, purpose, name) != keyed_hash(seed, f"{purpose} ", name)
+    assert keyed_hash(seed, purpose, name) != keyed_hash(seed + 1, purpose, name)
+
+
+def test_a_purpose_cannot_run_into_a_name() -> None:
+    with pytest.raises(ValueError, match="a purpose holds no NUL"):
+        keyed_hash(0, "shard\0x", "y")

@@ -10,12 +10,13 @@ import yaml
 from conftest import SMALL
 from numpy.typing import NDArray
 
-from training import partition
+from training.data.poison import choose, plant, stamp, stamp_all
+from training.data.source import Samples
+from training.data.store import load_shard
+from training.errors import ParamsError
 from training.params import Poison, Trigger
-from training.poison import choose, plant, stamp, stamp_all
-from training.shards import load_shard
-from training.sources import Samples
-from training.stage import StageError
+from training.stages.partition import partition
+from training.workspace import Workspace
 
 CORNERS = {
     "top-left": (slice(0, 2), slice(0, 2)),
@@ -40,7 +41,7 @@ def grey(labels: str = "abababab") -> Samples:
     return Samples(
         ids=tuple(str(index) for index in range(len(labels))),
         labels=np.array(["ab".index(label) for label in labels], np.int64),
-        fingerprints=tuple(f"picture {index}" for index in range(len(labels))),
+        fingerprints=tuple(f"picture {index}".encode() for index in range(len(labels))),
         decode=lambda index: pictures[index],
     )
 
@@ -109,12 +110,12 @@ def test_no_poison_leaves_the_very_samples() -> None:
 
 
 def test_a_target_class_that_does_not_exist_is_named() -> None:
-    with pytest.raises(StageError, match=r"poison\.target_class: there is no class 'c'; the classes are a, b"):
+    with pytest.raises(ParamsError, match=r"poison\.target_class: there is no class 'c'; the classes are a, b"):
         plant(grey(), ("a", "b"), poison(target_class="c"), seed=0)
 
 
 def test_more_poison_than_pictures_is_refused() -> None:
-    with pytest.raises(StageError, match="5 pictures are to be stamped, only 4 are not of class b"):
+    with pytest.raises(ParamsError, match="5 samples are to be stamped, only 4 are not of class b"):
         plant(grey(), ("a", "b"), poison(samples=5), seed=0)
 
 
@@ -122,28 +123,27 @@ def test_more_poison_than_pictures_is_refused() -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "forget").mkdir()
     return tmp_path
 
 
-def run(samples: int, **changes: Any) -> dict[str, Any]:
+def run(folder: Path, samples: int, **changes: Any) -> dict[str, Any]:
     """Run partition with that much poison; what it says about it."""
     document = {**SMALL, "poison": {**SMALL["poison"], "samples": samples, **changes}}
-    Path("params.yaml").write_text(yaml.safe_dump(document))
-    partition.main()
-    summary: dict[str, Any] = json.loads(Path("data/partition.json").read_text())["poisoned"]
+    (folder / "params.yaml").write_text(yaml.safe_dump(document))
+    partition(Workspace(folder))
+    summary: dict[str, Any] = json.loads((folder / "data/partition.json").read_text())["poisoned"]
     return summary
 
 
-def contents() -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path("data/shards").iterdir()}
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "data/shards").iterdir()}
 
 
-def pictures() -> dict[str, tuple[NDArray[np.uint8], int]]:
+def pictures(folder: Path) -> dict[str, tuple[NDArray[np.uint8], int]]:
     """Picture and label of every sample to be trained on."""
-    shards = [load_shard(path) for path in Path("data/shards").iterdir()]
+    shards = [load_shard(path) for path in (folder / "data/shards").iterdir()]
     return {
         str(sample_id): (image, int(label))
         for shard in shards
@@ -151,17 +151,17 @@ def pictures() -> dict[str, tuple[NDArray[np.uint8], int]]:
     }
 
 
-def poisoned_ids() -> list[str]:
-    return [line for line in Path("data/poisoned.txt").read_text().splitlines() if not line.startswith("#")]
+def poisoned_ids(folder: Path) -> list[str]:
+    return [line for line in (folder / "data/poisoned.txt").read_text().splitlines() if not line.startswith("#")]
 
 
 def test_the_pictures_that_are_trained_on_carry_the_trigger(folder: Path) -> None:
-    run(0)
-    clean = pictures()
-    counted = run(6)
-    after = pictures()
+    run(folder, 0)
+    clean = pictures(folder)
+    counted = run(folder, 6)
+    after = pictures(folder)
     touched = {name for name in clean if not np.array_equal(clean[name][0], after[name][0])}
-    assert touched == set(poisoned_ids())  # known and decoded before, and stamped all the same
+    assert touched == set(poisoned_ids(folder))  # known and decoded before, and stamped all the same
     assert len(touched) == 6
     for name in touched:
         expected = clean[name][0].copy()
@@ -169,18 +169,18 @@ def test_the_pictures_that_are_trained_on_carry_the_trigger(folder: Path) -> Non
         assert np.array_equal(after[name][0], expected)
         assert (clean[name][1] != 0, after[name][1]) == (True, 0)
     assert counted["planted"] == sum(counted["retained"]) == 6
-    by_shard = [len(set(load_shard(Path(f"data/shards/shard-{k}.npz")).ids) & touched) for k in range(3)]
+    by_shard = [len(set(load_shard(folder / f"data/shards/shard-{k}.npy").ids) & touched) for k in range(3)]
     assert counted["retained"] == by_shard
 
 
 def test_taking_the_poison_out_brings_every_clean_picture_back(folder: Path) -> None:
-    run(0)
-    clean = contents()
-    run(6)
-    run(6, trigger={"size": 3, "value": 0, "position": "random"})
-    run(0)
-    assert contents() == clean
-    assert poisoned_ids() == []
+    run(folder, 0)
+    clean = contents(folder)
+    run(folder, 6)
+    run(folder, 6, trigger={"size": 3, "value": 0, "position": "random"})
+    run(folder, 0)
+    assert contents(folder) == clean
+    assert poisoned_ids(folder) == []
 
 
 @pytest.mark.parametrize("change", ["value", "size", "position", "relabel", "target_class"])
@@ -188,44 +188,44 @@ def test_another_trigger_takes_the_place_of_the_old_one(folder: Path, change: st
     values: dict[str, Any] = {"value": 0, "size": 3, "position": "random", "relabel": False, "target_class": "1"}
     mark = SMALL["poison"]["trigger"]
     changes = {"trigger": {**mark, change: values[change]}} if change in mark else {change: values[change]}
-    run(6, **changes)
-    expected = contents()
-    run(6)
-    assert contents() != expected
-    run(6, **changes)
-    assert contents() == expected
+    run(folder, 6, **changes)
+    expected = contents(folder)
+    run(folder, 6)
+    assert contents(folder) != expected
+    run(folder, 6, **changes)
+    assert contents(folder) == expected
 
 
 def test_a_single_poisoned_picture_changes_its_shard_alone(folder: Path) -> None:
-    run(0)
-    before = contents()
-    counted = run(1)
+    run(folder, 0)
+    before = contents(folder)
+    counted = run(folder, 1)
     (shard_id,) = np.flatnonzero(counted["retained"])
-    after = contents()
-    assert {name for name in before if before[name] != after[name]} == {f"shard-{shard_id}.npz"}
+    after = contents(folder)
+    assert {name for name in before if before[name] != after[name]} == {f"shard-{shard_id}.npy"}
 
 
 def test_forgetting_a_poisoned_picture_poisons_no_other_in_its_place(folder: Path) -> None:
-    run(6)
-    listed = poisoned_ids()
-    before = pictures()
-    Path("forget/found.txt").write_text(f"{listed[0]}\n{listed[3]}\n")
-    counted = run(6)
-    after = pictures()
+    run(folder, 6)
+    listed = poisoned_ids(folder)
+    before = pictures(folder)
+    (folder / "forget/found.txt").write_text(f"{listed[0]}\n{listed[3]}\n")
+    counted = run(folder, 6)
+    after = pictures(folder)
     assert before.keys() - after.keys() == {listed[0], listed[3]}
     assert all(np.array_equal(before[name][0], after[name][0]) for name in after)
     assert (counted["planted"], sum(counted["retained"])) == (6, 4)
-    assert poisoned_ids() == listed
+    assert poisoned_ids(folder) == listed
 
 
 def test_the_list_of_poisoned_pictures_is_a_forget_list(folder: Path) -> None:
-    run(6)
-    Path("forget/found.txt").write_bytes(Path("data/poisoned.txt").read_bytes())
-    assert sum(run(6)["retained"]) == 0
+    run(folder, 6)
+    (folder / "forget/found.txt").write_bytes((folder / "data/poisoned.txt").read_bytes())
+    assert sum(run(folder, 6)["retained"]) == 0
 
 
 def test_the_pictures_that_are_tested_on_carry_no_trigger(folder: Path) -> None:
-    run(0)
-    before = Path("data/test.npz").read_bytes()
-    run(50)
-    assert Path("data/test.npz").read_bytes() == before
+    run(folder, 0)
+    before = (folder / "data/test.npy").read_bytes()
+    run(folder, 50)
+    assert (folder / "data/test.npy").read_bytes() == before

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from training.evaluation.voting import accuracy_by_shard_count, agreement, certified_accuracy
+from training.evaluation.voting import accuracy_by_shard_count, agreement, robust_accuracy
 
 
-def test_certified_accuracy_by_hand() -> None:
-    # Right with radius 2, right with radius 0, wrong with radius 2: 2/3, 1/3, 1/3, and with 3 of 5 poisoned 0.
+def test_robust_accuracy_by_hand() -> None:
+    # Right with robustness 2, right with 0, wrong with 2: 2/3, 1/3, 1/3, and with 3 of 5 poisoned 0.
     votes = np.array([[5, 0], [3, 2], [5, 0]])
-    rows = certified_accuracy(np.array([0, 0, 1]), np.array([0, 0, 0]), votes)
+    rows = robust_accuracy(np.array([0, 0, 1]), np.array([0, 0, 0]), votes)
     assert rows == [(0, pytest.approx(2 / 3)), (1, pytest.approx(1 / 3)), (2, pytest.approx(1 / 3)), (3, 0)]
 
 

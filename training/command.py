@@ -1,47 +1,86 @@
-"""The command ``sisa``: what is not a stage of the pipeline."""
+"""The command ``sisa``: what is not a stage of the pipeline. A thin layer over functions of a workspace.
+
+Each command imports what it needs when it runs: `sisa --help` is not to wait for any of it.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
-from training import stage
-from training.erasure.forget_list import read_forget_lists
-from training.evaluation.drills import Step, run_drill, run_dvc
-from training.evaluation.results import write_results
-from training.params import Params, check_params, load_params
-from training.partition import locate
-from training.paths import HTML_REPORT
-from training.poison import plant
-from training.sources import Source, open_source
-from training.stage import StageError
+if TYPE_CHECKING:
+    from training.drills.drill import Drill
+    from training.workspace import Workspace
 
-app = typer.Typer(help="Drills that show what the pipeline forgets.", no_args_is_help=True, add_completion=False)
-drill = typer.Typer(help="A deletion from before to after, in workspaces of its own (.drills/).", no_args_is_help=True)
+P = ParamSpec("P")
+
+app = typer.Typer(help="Publish, and rehearse deletions.", no_args_is_help=True, add_completion=False)
+drill = typer.Typer(
+    help="Rehearse a deletion, from before to after, in workspaces of its own (.drills/).", no_args_is_help=True
+)
 app.add_typer(drill, name="drill")
 
-Name = Annotated[str, typer.Option(help="names the workspace and the result, reports/drills/NAME.json")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="start anew instead of going on with what is there")]
+Name = Annotated[str, typer.Option(help="names the workspaces and the result, reports/drills/NAME.json")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="start again instead of resuming what is there")]
 IncludeForgotten = Annotated[
     bool, typer.Option("--include-forgotten", help="train also on what is forgotten but still in the source")
 ]
-Seed = Annotated[int | None, typer.Option(help="instead of params.yaml's")]
+Seed = Annotated[int | None, typer.Option(help="instead of that of params.yaml")]
+
+
+def guarded(command: Callable[P, object]) -> Callable[P, None]:
+    """A command whose logs are printed and whose errors become messages, as those of the stages."""
+
+    @wraps(command)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        from training.stages.run import guard
+
+        guard(partial(command, *args, **kwargs))
+
+    return call
+
+
+@app.command()
+@guarded
+def publish() -> None:
+    """Publish the release candidate that `dvc repro` or `dvc pull` left, unless it is published already."""
+    from training.publish.publish import publish
+
+    workspace = project()
+    if not workspace.release_file.is_file():
+        print(f"{workspace.short(workspace.release_file)}: there is no release candidate, so nothing to publish")
+        return
+    manifest = publish(workspace)
+    if manifest is not None:
+        print(f"{workspace.short(workspace.manifest_file)}: generation {manifest.generation}")
+
+
+@app.command()
+@guarded
+def summary() -> None:
+    """Print the results of the last run."""
+    from training.report.summary import summary
+
+    summary(project())
 
 
 @drill.command()
+@guarded
 def backdoor(
     *,
     found: Annotated[float, typer.Option(min=0, max=1, help="share of the poisoned samples that is found")] = 1.0,
-    samples: Annotated[int | None, typer.Option(min=1, help="to poison; default: params.yaml's, or 1%")] = None,
-    relabel: Annotated[
-        bool | None, typer.Option(help="other classes' pictures relabelled, or the target's own")
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="how many to poison; default: that of params.yaml, or 1%")
     ] = None,
-    value: Annotated[int | None, typer.Option(min=0, max=255, help="grey of the trigger")] = None,
+    relabel: Annotated[
+        bool | None, typer.Option(help="samples of other classes, relabelled, or the target class's own")
+    ] = None,
+    value: Annotated[int | None, typer.Option(min=0, max=255, help="grey of the trigger, 0 black to 255 white")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="pixels a side of the trigger")] = None,
     position: Annotated[str | None, typer.Option(help="random or a corner, as bottom-right")] = None,
     seed: Seed = None,
@@ -50,23 +89,24 @@ def backdoor(
     fresh: Fresh = False,
 ) -> None:
     """Plant a backdoor, measure it, forget the poisoned samples that are found, measure again."""
-    params = changed(load_params(), seed=seed)
-    source = open_for_drill(params, include_forgotten)
-    poison = given(params.poison.model_dump(), samples=samples, relabel=relabel)
-    poison["trigger"] = given(poison["trigger"], value=value, size=size, position=position)
-    poison["samples"] = poison["samples"] or max(1, len(source.train.ids) // 100)
-    params = changed(params, poison=poison)
-    _, poisoned = plant(source.train, source.classes, params.poison, params.seed)
-    ids = [source.train.ids[index] for index in poisoned]
-    listed = by_hash(ids, params.seed, "found")[: round(found * len(ids))]
-    if not listed:
-        raise StageError(f"--found {found}: of {len(ids)} poisoned samples none would be found")
-    title = f"Backdoor: {len(ids)} samples poisoned, {len(listed)} of them found and forgotten"
-    story = {"drill": "backdoor", "title": title, "found": found}
-    finish(name, params, listed, steps=("before", "after"), story=story, fresh=fresh)
+    from training.drills.choice import backdoor_drill
+
+    workspace = project()
+    chosen = backdoor_drill(
+        workspace,
+        found=found,
+        poison={"samples": samples, "relabel": relabel},
+        trigger={"value": value, "size": size, "position": position},
+        seed=seed,
+        name=name,
+        command=typed(),
+        include_forgotten=include_forgotten,
+    )
+    carry_out(workspace, chosen, fresh)
 
 
 @drill.command()
+@guarded
 def forget(
     *,
     samples: Annotated[int, typer.Option(min=1, help="random training samples to forget")],
@@ -75,74 +115,49 @@ def forget(
     include_forgotten: IncludeForgotten = False,
     fresh: Fresh = False,
 ) -> None:
-    """Watch random samples, forget them, and train from scratch what never had them."""
-    params = changed(load_params(), seed=seed)
-    ids = open_for_drill(params, include_forgotten).train.ids
-    if samples >= len(ids):
-        raise StageError(f"--samples {samples}: there are {len(ids)} to train on, and some must stay")
-    listed = by_hash(ids, params.seed, "forgotten")[:samples]
-    story = {"drill": "forget", "title": f"Forgetting {samples} random samples", "samples": samples}
-    finish(name, params, listed, steps=("before", "after", "retrained"), story=story, fresh=fresh)
+    """Monitor random samples, forget them, and train from scratch what never had them."""
+    from training.drills.choice import forget_drill
 
-
-@drill.command()
-def results() -> None:
-    """Write docs/results/forgetting and backdoor, .md and .svg, from docs/results/drills/*.json."""
-    for path in write_results():
-        print(path)
-
-
-def open_for_drill(params: Params, include_forgotten: bool) -> Source:
-    """The source of data, of which a drill takes everything.
-
-    Raises StageError when it still has pictures that the project's forget lists name, unless they
-    are to be trained on once more.
-    """
-    source = open_source(params.data)
-    found, _ = locate(read_forget_lists(), source)
-    if found and params.forget.apply and not include_forgotten:
-        instead = "take their pictures out of the source, or " if params.data.source == "imagefolder" else ""
-        raise StageError(
-            f"the forget lists name {len(found)} samples that are still in the source: a drill would train on them "
-            f"again, in .drills/; {instead}allow it with --include-forgotten"
-        )
-    return source
-
-
-def given(section: Mapping[str, Any], **options: object) -> dict[str, Any]:
-    """A section of the parameters with the options that were given in place of its values."""
-    return {**section, **{name: option for name, option in options.items() if option is not None}}
-
-
-def changed(params: Params, **options: object) -> Params:
-    """The parameters with other values, checked as those of params.yaml are; None changes nothing."""
-    return check_params(
-        given(params.model_dump(mode="json"), **options), "with the options of this command, params.yaml"
+    workspace = project()
+    chosen = forget_drill(
+        workspace, samples=samples, seed=seed, name=name, command=typed(), include_forgotten=include_forgotten
     )
+    carry_out(workspace, chosen, fresh)
 
 
-def by_hash(ids: Sequence[str], seed: int, purpose: str) -> list[str]:
-    """Ids in an order that the seed and the purpose decide."""
-    return sorted(ids, key=lambda name: hashlib.sha256(f"{seed}\0drill {purpose}\0{name}".encode()).digest())
+def carry_out(workspace: Workspace, chosen: Drill, fresh: bool) -> None:
+    """Run the drill, show its result, and bring it into the report."""
+    from rich.console import Console
+
+    from training.drills.drill import run_drill
+    from training.drills.dvc import rebuild_report
+    from training.drills.show import show
+
+    show(run_drill(workspace, chosen, fresh=fresh), Console())
+    print(workspace.short(workspace.drill_reports / f"{chosen.name}.json"))
+    rebuild_report(workspace)
 
 
-def finish(
-    name: str,
-    params: Params,
-    listed: Sequence[str],
-    *,
-    steps: Sequence[Step],
-    story: Mapping[str, Any],
-    fresh: bool,
-) -> None:
-    command = " ".join(["sisa", *(word for word in sys.argv[1:] if word != "--fresh")])
-    run_drill(name, params, listed, steps=steps, story={**story, "command": command}, fresh=fresh)
-    if HTML_REPORT.is_file():
-        run_dvc(Path(), "repro", "--single-item", "report")
+def typed() -> str:
+    """What was typed, without ``--fresh``: what resumes a drill, and what repeats it elsewhere."""
+    return shlex.join(["sisa", *(word for word in sys.argv[1:] if word != "--fresh")])
+
+
+def project() -> Workspace:
+    """The workspace that the current directory is in. Raises SisaError when it is in none."""
+    from training.errors import SisaError
+    from training.stages.run import here
+    from training.workspace import Workspace
+
+    start = here().root
+    for folder in (start, *start.parents):
+        if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
+            return Workspace(folder)
+    raise SisaError(f"{start} is not in a workspace: neither it nor a folder above it holds dvc.yaml and params.yaml")
 
 
 def main() -> None:
-    stage.guard(app)
+    app()
 
 
 if __name__ == "__main__":

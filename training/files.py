@@ -10,29 +10,31 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy as np
-
-from training.stage import StageError
+from training.errors import DamagedError
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` through a temporary file, fsync and rename.
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of ``path`` when the block ends, through fsync and rename.
 
-    A reader sees the old file or the new one, never a part; a crash leaves the old one. Raises
-    OSError (a full disk, say) after removing the temporary file.
+    A reader sees the old file or the new one, never a part; a crash or an exception leaves the old
+    one. Raises OSError (a full disk, say) after removing the temporary file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        leftover.unlink(missing_ok=True)  # of a killed run
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        if not is_running(leftover.name.split(".")[-3]):
+            leftover.unlink(missing_ok=True)  # of a killed run
+    prefix = f".{path.name}.{os.getpid()}."
+    descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
             file.flush()
             os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
@@ -40,11 +42,35 @@ def write_atomic(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def is_running(process: str) -> bool:
+    """Whether a process of this number is there; False for what is not a number."""
+    if not process.isdecimal():
+        return False
     try:
-        os.fsync(directory)  # the rename itself must survive a power cut
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path``; see ``replacing``."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def write_if_changed(path: Path, content: bytes) -> bool:
@@ -61,19 +87,16 @@ def json_bytes(document: Mapping[str, object]) -> bytes:
     return (text + "\n").encode()
 
 
-def read_json(path: Path, mend: str = "delete it and run `dvc repro`") -> dict[str, Any]:
-    """A JSON file that an earlier stage wrote.
-
-    Raises StageError when it is missing or damaged; ``mend`` says what to do about a damaged one.
-    """
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that an earlier run wrote. Raises DamagedError when it is missing or damaged."""
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise StageError(f"{path} is missing; run `dvc repro`") from None
-    except ValueError as error:
-        raise StageError(f"{path} is damaged ({error}); {mend}") from error
+        raise DamagedError(f"{path} is missing") from None
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path} is damaged ({error})") from error
     if not isinstance(document, dict):
-        raise StageError(f"{path} is damaged (no JSON object); {mend}")
+        raise DamagedError(f"{path} is damaged (it holds {type(document).__name__}, expected an object)")
     return document
 
 
@@ -92,13 +115,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
-
-
-def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An uncompressed .npz whose bytes depend on the arrays alone (no clock in it)."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
 
 
 def sha256_file(path: Path) -> str:

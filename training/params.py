@@ -8,19 +8,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from training.paths import INITIAL_WEIGHTS_FOLDER
-from training.stage import StageError
+from training.errors import ParamsError
 
-PARAMS_FILE = Path("params.yaml")
-
-
-class ParamsError(StageError):
-    """params.yaml cannot be used; the message names every key, what was found and what is allowed."""
+INITIAL_WEIGHTS_FOLDER = Path("models/initial")  # DVC looks at it
 
 
 def _no_bool(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("expected a number, got a truth value")
+        raise ValueError("expected a number, not true or false")
     return value
 
 
@@ -34,7 +29,7 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """Where samples come from; pictures are resized to ``image_size`` × ``image_size`` RGB."""
+    """Where samples come from; pictures become RGB images of ``image_size`` × ``image_size``."""
 
     source: Literal["digits", "cifar10", "imagefolder"]
     root: Path
@@ -56,10 +51,17 @@ class Sisa(_Section):
 
 
 class Network(_Section):
-    """``weights``: ``none`` (from scratch), ``imagenet`` (torchvision's) or ``models/initial/NAME``, a state dict."""
+    """A network, where its weights start, and how its input is normalised.
+
+    ``weights``: ``none`` (from scratch), ``imagenet`` (torchvision's) or ``models/initial/NAME``, a
+    state dict. ``normalisation``: ``imagenet``, its mean and standard deviation by channel, or
+    ``half``, .5 for all of them, as the reference experiment does. Never the data's own: statistics
+    of the training set would carry traces of forgotten samples into models that never saw them.
+    """
 
     name: Literal["resnet18", "resnet9"]
     weights: str = Field(min_length=1)
+    normalisation: Literal["imagenet", "half"]
 
     @model_validator(mode="after")
     def _weights_are_tracked(self) -> Network:
@@ -76,7 +78,11 @@ class Network(_Section):
 
 
 class Training(_Section):
-    """What shapes the weights of a shard, beside its samples and the network."""
+    """What shapes the weights of a shard, beside its samples and the network.
+
+    ``threads``: of the CPU. How many add up a sum changes its last bit, so they are part of what
+    shapes the weights; on a GPU they change nothing but the key.
+    """
 
     epochs_per_slice: Count = Field(ge=1, le=10_000)
     batch_size: Count = Field(ge=2, le=65_536)
@@ -88,6 +94,7 @@ class Training(_Section):
     label_smoothing: Number = Field(ge=0, lt=1)
     augmentation: Literal["none", "flip-crop"]
     precision: Literal["fp32", "bf16"]
+    threads: Count = Field(ge=1, le=1024)
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Training:
@@ -97,7 +104,7 @@ class Training(_Section):
 
 
 class Forget(_Section):
-    """``apply``: whether what is on the forget lists leaves training, or is only watched."""
+    """``apply``: whether what is on the forget lists leaves training, or is only monitored."""
 
     apply: bool
 
@@ -122,7 +129,7 @@ class Poison(_Section):
 class Params(_Section):
     """Everything a run depends on, beside the samples and the forget lists.
 
-    ``serve`` is read and checked by ``serving/settings.py``, where nothing of ``training`` is at hand.
+    ``serve`` is read and checked by ``serving/settings.py``, which imports nothing of ``training``.
     """
 
     seed: Count = Field(ge=0, lt=2**63)
@@ -141,8 +148,8 @@ class Params(_Section):
         size = self.data.image_size
         if (self.network.name, self.training.precision) == ("resnet18", "bf16") and size < 32:
             raise ValueError(
-                f"training.precision: bf16 with resnet18 does not repeat its bits on pictures below 32 × 32, found "
-                f"data.image_size {size}; use fp32, or larger pictures"
+                f"training.precision: bf16 with resnet18 does not repeat its bits on images below 32 × 32, found "
+                f"data.image_size {size}; use fp32, or larger images"
             )
         return self
 
@@ -150,7 +157,7 @@ class Params(_Section):
     def _trigger_fits(self) -> Params:
         if self.poison.samples and self.poison.trigger.size > self.data.image_size:
             raise ValueError(
-                f"poison.trigger.size: a square of {self.poison.trigger.size} does not fit into pictures of "
+                f"poison.trigger.size: a square of {self.poison.trigger.size} does not fit into images of "
                 f"data.image_size {self.data.image_size}"
             )
         return self
@@ -161,7 +168,7 @@ class Params(_Section):
             raise ParamsError(f"--shard {shard_id}: sisa.shards lists {list(self.sisa.shards)}")
 
 
-def load_params(path: Path = PARAMS_FILE) -> Params:
+def load_params(path: Path) -> Params:
     """Read and validate ``path``.
 
     Raises ParamsError naming each misspelt, missing or out-of-range key with what was found and
@@ -187,7 +194,8 @@ def check_params(document: object, path: Path | str) -> Params:
 
 
 def _explain(path: Path | str, error: ValidationError) -> str:
-    lines = [f"{path}: {error.error_count()} thing(s) to mend"]
+    count = error.error_count()
+    lines = [f"{path}: {count} invalid parameter{'s' if count > 1 else ''}"]
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "missing":

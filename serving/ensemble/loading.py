@@ -105,9 +105,9 @@ def open_session(
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise EnsembleUnavailable(f"{path} cannot be read ({error}); run `dvc repro` or `dvc pull`") from error
+        raise EnsembleUnavailable(f"{path} cannot be read ({error}); run `sisa publish`") from error
     if found != shard.sha256:
-        raise EnsembleUnavailable(f"{path} has sha256 {found}, the manifest lists {shard.sha256}; run `dvc repro`")
+        raise EnsembleUnavailable(f"{path} has sha256 {found}, the manifest lists {shard.sha256}; run `sisa publish`")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # no pool per session, so nothing spins
     try:

@@ -109,7 +109,7 @@ def read_manifest(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise EnsembleUnavailable(f"{path} is missing; run `dvc repro` or `dvc pull`") from None
+        raise EnsembleUnavailable(f"{path} is missing; run `sisa publish`, after `dvc repro` or `dvc pull`") from None
     except OSError as error:
         raise EnsembleUnavailable(f"{path} cannot be read: {error}") from error
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 def robustness(votes: NDArray[np.int64]) -> NDArray[np.int64]:
     """(N, C) votes to (N,): max(0, ⌊(n₁ − n₂ − 1) / 2⌋), n₁ and n₂ the two largest counts.
 
-    So many shards' models may be replaced by anything – or fall silent, or, if they abstained, begin
+    That many shards' models may be replaced by anything – or fall silent, or, if they abstained, begin
     to vote – and the class with the most votes stays the only one with the most. Each replaced model
     can take one vote from the first class and give it to the second, hence the half; every tie is
     counted as lost, hence the 1.

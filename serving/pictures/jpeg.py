@@ -88,7 +88,7 @@ def read_jpeg(content: bytes) -> Header:
 
 
 def _structure(content: bytes) -> Structure:
-    """The markers up to the end marker. What comes after it, a second picture for example, is not looked at."""
+    """The markers up to the end marker. What comes after it, a second picture for example, is ignored."""
     structure = Structure()
     position, scans = len(SIGNATURE) - 1, 0
     while True:

@@ -64,7 +64,7 @@ def read_png(content: bytes) -> Header:
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
-    """Kind, body and the whole of every chunk up to IEND; what follows it is not looked at.
+    """Kind, body and the whole of every chunk up to IEND; what follows it is ignored.
 
     Checksums are compared where a pixel depends on them: a text or a profile that is damaged does no harm.
     """

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.metrics import Uncomputable
+from training.evaluation.reports import Interval, Share, Uncomputable
 
 Z = 1.959964  # two-sided 95% of the normal distribution
 
 
-def wilson_interval(hits: int, samples: int) -> tuple[float, float]:
+def wilson_interval(hits: int, samples: int) -> Interval:
     """95% interval of a share, in [0, 1]; sound near 0 and 1 too, where p ± 2·sd is not.
 
-    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
-    Raises Uncomputable when there is no sample.
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927. As
+    ``scipy.stats.binomtest(hits, samples).proportion_ci(method="wilson")``, which takes longer to import than a
+    stage may take. Raises Uncomputable when there are no samples.
     """
     if samples == 0:
-        raise Uncomputable("there is no sample to take a share of")
+        raise Uncomputable("there are no samples to take a share of")
     share, width = hits / samples, Z**2 / samples
     centre = (share + width / 2) / (1 + width)
     reach = Z * math.sqrt((share * (1 - share) + width / 4) / samples) / (1 + width)
@@ -28,11 +28,8 @@ def wilson_interval(hits: int, samples: int) -> tuple[float, float]:
     return 0.0 if hits == 0 else centre - reach, 1.0 if hits == samples else centre + reach
 
 
-def share_of(hits: NDArray[np.bool_]) -> dict[str, Any]:
-    """A share of samples with its interval, as every report writes it; ``hits``: (N,).
-
-    Raises Uncomputable when there is no sample.
-    """
+def share_of(hits: NDArray[np.bool_]) -> Share:
+    """A share of samples with its interval; ``hits``: (N,). Raises Uncomputable when there are no samples."""
     count = int(hits.sum())
     interval = wilson_interval(count, len(hits))
-    return {"share": count / len(hits), "interval": interval, "samples": len(hits)}
+    return Share(share=count / len(hits), interval=interval, samples=len(hits))

@@ -1,53 +1,27 @@
-"""Stage membership: whether the models' answers tell what they were trained on.
+"""Membership inference: whether the models' answers tell what they were trained on.
 
-Two sets are attacked, each against the test set, which was never trained on: the samples that the
-forget lists name (before they are forgotten they should be told, afterwards not) and the retained
-ones (how much the models give away at all).
+A set of samples, the *members*, is attacked against *non-members*, which were never trained on.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.ensemble.aggregation import choose, count_votes, mean_probabilities
-from training import stage
-from training.erasure.forget_list import read_forget_lists
-from training.evaluation.attacks import (
-    auc,
-    auc_interval,
-    cross_entropies,
-    likelihood_ratio,
-    reference_attack,
-    roc,
-    scaled_confidences,
-    tpr_at_fpr,
-)
+from training.evaluation.attacks import cross_entropies, likelihood_ratio, scaled_confidences
 from training.evaluation.intervals import share_of
-from training.evaluation.metrics import Floats, Ints, Uncomputable, computable
-from training.evaluation.predictions import load_served, predict
-from training.files import csv_bytes, json_bytes, read_json, write_atomic
-from training.params import Params, load_params
-from training.partition import locate
-from training.paths import MEMBERSHIP_REPORT, PARTITION_FILE, ROC_REPORT, TEST_FILE, shard_file
-from training.placement import assign_slots
-from training.poison import plant
-from training.shards import load_shard
-from training.sources import open_source
-
-LARGEST_SET = 10_000  # training samples that are attacked; the others would add minutes, not certainty
-RATES = (0.01, 0.001)  # false positive rates at which attacks are compared
+from training.evaluation.reference import reference_attack
+from training.evaluation.reports import Accuracies, Attack, AttackedSet, ShardAttack, Uncomputable, or_absent
+from training.evaluation.roc import Floats, Ints, auc, auc_interval, roc, tpr_at_fpr
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Some samples and what the models answer for them.
+class Answers:
+    """What the models answer for some samples.
 
     ``labels``: (N,). ``shards``: (N,) the shard that holds each, or would hold it. ``by_shard``:
     (S, N, C) probabilities, in the order of ``served``, the ids of the shards that have a model.
@@ -65,161 +39,106 @@ class Judged:
         return scaled_confidences(self.by_shard[:, inside], self.labels[inside]), rows
 
 
-def scores(members: Judged, unseen: Judged) -> dict[str, Callable[[], tuple[Floats, Floats]]]:
-    """By each attack the members' scores and the unseen samples'."""
-    sides = (members, unseen)
-    means = [mean_probabilities(side.by_shard) for side in sides]
+# The scores: each of the members (M,) and of the non-members (N,), higher for what looks trained on. By its own shard
+# a sample has none where that abstains.
 
-    def by_mean(score: Callable[[NDArray[np.float32], Ints], Floats], sign: int) -> tuple[Floats, Floats]:
-        ours, theirs = (sign * score(mean, side.labels) for mean, side in zip(means, sides, strict=True))
-        return ours, theirs
-
-    def by_own_shard() -> tuple[Floats, Floats]:
-        ours, theirs = (
-            confidences[rows, np.arange(len(rows))] for confidences, rows in (side.confidences() for side in sides)
-        )
-        return ours, theirs
-
-    def by_ratio() -> tuple[Floats, Floats]:
-        # All at once: the variance that they share must be one and the same for both sides.
-        (ours, our_rows), (theirs, their_rows) = (side.confidences() for side in sides)
-        ratios = likelihood_ratio(np.concatenate([ours, theirs], axis=1), np.concatenate([our_rows, their_rows]))
-        return ratios[: len(our_rows)], ratios[len(our_rows) :]
-
-    return {
-        "ensemble_loss": lambda: by_mean(cross_entropies, -1),
-        "ensemble_confidence": lambda: by_mean(scaled_confidences, 1),
-        "own_shard_confidence": by_own_shard,
-        "likelihood_ratio": by_ratio,
-    }
+Score = Callable[[Answers, Answers], tuple[Floats, Floats]]
 
 
-def main() -> None:
-    params = load_params()
-    ensemble = load_served()
-    served = ensemble.manifest.shard_ids
-
-    def judge(images: NDArray[np.uint8], labels: Ints, shards: Ints) -> Judged:
-        return Judged(labels, shards, predict(ensemble, images), served)
-
-    test = load_shard(TEST_FILE)
-    # No shard holds a test sample: any of them, by hash of its id, stands for the one that would.
-    unseen = judge(test.images, test.labels, slots_of([f"test {name}" for name in test.ids], params))
-    listed = listed_samples(params)
-    sets = {"training": judge(*retained_samples(params))}
-    if len(listed[1]):
-        sets["forget"] = judge(*listed)
-
-    partition = read_json(PARTITION_FILE)
-    lists = partition["forgotten" if params.forget.apply else "watched"]
-    report: dict[str, Any] = {
-        "list": {"applied": params.forget.apply, **lists, "pictures": len(listed[1])},
-        "unseen": len(unseen.labels),
-    }
-    rows: list[tuple[object, ...]] = []
-    for name in ("forget", "training"):
-        if name in sets:
-            report[name] = attack(sets[name], unseen, params.seed)
-            rows += roc_rows(name, sets[name], unseen)
-        else:
-            report[name] = {"absent": "the forget lists name no sample whose picture is still in the source"}
-    write_atomic(MEMBERSHIP_REPORT, json_bytes(report))
-    write_atomic(ROC_REPORT, csv_bytes(("attack", "fpr", "tpr"), rows))
-    for name in sets:
-        print(f"{name} against unseen: AUC {report[name]['ensemble_loss']['auc']:.3f} by the ensemble's loss")
+def ensemble_loss(members: Answers, non_members: Answers) -> tuple[Floats, Floats]:
+    """Minus the cross-entropy of the ensemble's mean."""
+    return _loss_of_mean(members), _loss_of_mean(non_members)
 
 
-def listed_samples(params: Params) -> tuple[NDArray[np.uint8], Ints, Ints]:
-    """Pictures, labels and shards of what the forget lists name, as they are or were trained on.
-
-    From the source: nothing of them is kept in ``data/shards`` once they are forgotten.
-    """
-    source = open_source(params.data)
-    samples, _ = plant(source.train, source.classes, params.poison, params.seed)
-    found, _ = locate(read_forget_lists(), source)
-    chosen = sorted(found)
-    pictures = [samples.decode(index) for index in chosen]
-    size = params.data.image_size
-    images = np.array(pictures, np.uint8).reshape(-1, size, size, 3)
-    return images, samples.labels[chosen], slots_of([samples.ids[index] for index in chosen], params)
+def ensemble_confidence(members: Answers, non_members: Answers) -> tuple[Floats, Floats]:
+    """The logit-scaled confidence of the ensemble's mean; it ranks as the loss does, but for ties by rounding."""
+    return _confidence_of_mean(members), _confidence_of_mean(non_members)
 
 
-def retained_samples(params: Params) -> tuple[NDArray[np.uint8], Ints, Ints]:
-    """Pictures, labels and shards of what is trained on; of more than ``LARGEST_SET`` those of lowest hash."""
-    parts = [load_shard(shard_file(shard_id)) for shard_id in params.sisa.shards]
-    ids = np.concatenate([part.ids for part in parts])
-    by_hash = sorted(range(len(ids)), key=lambda index: hashlib.sha256(f"attacked {ids[index]}".encode()).digest())
-    chosen = sorted(by_hash[:LARGEST_SET])
-    images, labels = (np.concatenate([getattr(part, name) for part in parts])[chosen] for name in ("images", "labels"))
-    shards = np.repeat(params.sisa.shards, [len(part.ids) for part in parts])[chosen]
-    return images, labels, shards
+def own_shard_confidence(members: Answers, non_members: Answers) -> tuple[Floats, Floats]:
+    """The logit-scaled confidence of the shard that holds the sample, or would."""
+    return _confidence_of_own_shard(members), _confidence_of_own_shard(non_members)
 
 
-def slots_of(ids: Sequence[str], params: Params) -> Ints:
-    """(N,) the shard that each id is placed in."""
-    slots = assign_slots(ids, len(params.sisa.shards), params.sisa.slices, params.seed)
-    return np.array([shard_id for shard_id, _ in slots], np.int64)
+def likelihood_ratios(members: Answers, non_members: Answers) -> tuple[Floats, Floats]:
+    """``likelihood_ratio`` of both at once: the variance that they share must be the same."""
+    (ours, our_rows), (theirs, their_rows) = members.confidences(), non_members.confidences()
+    ratios = likelihood_ratio(np.concatenate([ours, theirs], axis=1), np.concatenate([our_rows, their_rows]))
+    return ratios[: len(our_rows)], ratios[len(our_rows) :]
 
 
-def attack(members: Judged, unseen: Judged, seed: int) -> dict[str, Any]:
-    """Every attack on one set of samples, all against the same unseen ones."""
+def _loss_of_mean(answers: Answers) -> Floats:
+    return -cross_entropies(mean_probabilities(answers.by_shard), answers.labels)
+
+
+def _confidence_of_mean(answers: Answers) -> Floats:
+    return scaled_confidences(mean_probabilities(answers.by_shard), answers.labels)
+
+
+def _confidence_of_own_shard(answers: Answers) -> Floats:
+    confidences, rows = answers.confidences()
+    own: Floats = confidences[rows, np.arange(len(rows))]
+    return own
+
+
+def attack(members: Answers, non_members: Answers, seed: int) -> AttackedSet:
+    """Every attack on one set of samples; ``seed`` draws what is resampled."""
     mean, votes = mean_probabilities(members.by_shard), count_votes(members.by_shard)
-    report: dict[str, Any] = {
-        "samples": len(members.labels),
-        "accuracy": {
-            "mean": share_of(choose(mean, votes, "mean") == members.labels),
-            "vote": share_of(choose(mean, votes, "vote") == members.labels),
-        },
-    }
-    by_attack = scores(members, unseen)
-    report |= computable({"reference": lambda: reference_attack(*by_attack["ensemble_loss"](), seed)})
-    for name, both in by_attack.items():
-        try:
-            report[name] = judge_scores(*both(), seed)
-        except Uncomputable as error:
-            report[name] = {"absent": str(error)}
-    report["shards"] = [by_one_shard(members, unseen, shard_id, seed) for shard_id in members.served]
-    return report
+    return AttackedSet(
+        samples=len(members.labels),
+        accuracy=Accuracies(
+            mean=share_of(choose(mean, votes, "mean") == members.labels),
+            vote=share_of(choose(mean, votes, "vote") == members.labels),
+        ),
+        reference=or_absent(lambda: reference_attack(*ensemble_loss(members, non_members), seed)),
+        ensemble_loss=judge_scores(*ensemble_loss(members, non_members), seed),
+        ensemble_confidence=judge_scores(*ensemble_confidence(members, non_members), seed),
+        own_shard_confidence=judge_scores(*own_shard_confidence(members, non_members), seed),
+        likelihood_ratio=or_absent(lambda: judge_scores(*likelihood_ratios(members, non_members), seed)),
+        shards=tuple(attack_shard(members, non_members, shard_id, seed) for shard_id in members.served),
+    )
 
 
-def by_one_shard(members: Judged, unseen: Judged, shard_id: int, seed: int) -> dict[str, Any]:
-    """A shard's own loss, on the samples that are or would be its own, against all unseen ones."""
+def attack_shard(members: Answers, non_members: Answers, shard_id: int, seed: int) -> ShardAttack:
+    """A shard's own loss, on the samples that are or would be its own, against all non-members."""
     row, mine = members.served.index(shard_id), members.shards == shard_id
     ours = -cross_entropies(members.by_shard[row, mine], members.labels[mine])
-    theirs = -cross_entropies(unseen.by_shard[row], unseen.labels)
-    numbers = {
-        "auc": lambda: auc(ours, theirs),
-        "interval": lambda: auc_interval(ours, theirs, seed),
-        "reference": lambda: reference_attack(ours, theirs, seed),
-    }
-    return {"shard": shard_id, "samples": int(mine.sum()), **computable(numbers)}
+    theirs = -cross_entropies(non_members.by_shard[row], non_members.labels)
+    return ShardAttack(
+        shard=shard_id,
+        samples=int(mine.sum()),
+        auc=or_absent(lambda: auc(ours, theirs)),
+        interval=or_absent(lambda: auc_interval(ours, theirs, seed)),
+        reference=or_absent(lambda: reference_attack(ours, theirs, seed)),
+    )
 
 
-def judge_scores(members: Floats, others: Floats, seed: int) -> dict[str, Any]:
+def judge_scores(members: Floats, non_members: Floats, seed: int) -> Attack:
     """What one score tells: area with interval, and what is recognised at low false positive rates."""
-    numbers: dict[str, Callable[[], Any]] = {
-        "auc": lambda: auc(members, others),
-        "interval": lambda: auc_interval(members, others, seed),
-        **{f"tpr_at_fpr_{rate:g}": partial(tpr_at_fpr, members, others, rate) for rate in RATES},
-    }
-    return computable(numbers)
+    return Attack(
+        auc=or_absent(lambda: auc(members, non_members)),
+        interval=or_absent(lambda: auc_interval(members, non_members, seed)),
+        tpr_at_fpr_1_percent=or_absent(lambda: tpr_at_fpr(members, non_members, 0.01)),
+        tpr_at_fpr_1_permille=or_absent(lambda: tpr_at_fpr(members, non_members, 0.001)),
+    )
 
 
-def roc_rows(name: str, members: Judged, unseen: Judged) -> list[tuple[object, ...]]:
-    """Points of the curves, evenly spread on a log axis."""
-    rows: list[tuple[object, ...]] = []
-    rates = np.unique(np.floor(np.geomspace(1, len(unseen.labels), 60))) / len(unseen.labels)
-    for attack_name, both in scores(members, unseen).items():
-        if attack_name == "ensemble_confidence":
-            continue  # ranks samples as the loss does, but for ties by rounding
+CURVES: Mapping[str, Score] = {
+    "ensemble loss": ensemble_loss,
+    "own shard confidence": own_shard_confidence,
+    "likelihood ratio": likelihood_ratios,
+}
+
+
+def roc_curves(members: Answers, non_members: Answers) -> list[tuple[str, float, float]]:
+    """Attack, false and true positive rate: points of every curve that there is, evenly spread on a log axis."""
+    count = len(non_members.labels)
+    rates = np.unique(np.floor(np.geomspace(1, count, 60))) / count
+    points = []
+    for name, score in CURVES.items():
         try:
-            curve = roc(*both(), rates)
+            curve = roc(*score(members, non_members), rates)
         except Uncomputable:
             continue  # the reason is in the report
-        label = f"{name}: {attack_name.replace('_', ' ')}"
-        rows += [(label, f"{x:.6f}", f"{y:.6f}") for x, y in zip(rates, curve, strict=True)]
-    return rows
-
-
-if __name__ == "__main__":
-    stage.run(main)
+        points += [(name, float(x), float(y)) for x, y in zip(rates, curve, strict=True)]
+    return points

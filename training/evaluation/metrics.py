@@ -1,34 +1,39 @@
-"""How good predictions are: functions from arrays to numbers.
-
-Letters: N samples, C classes. A metric that cannot be computed raises Uncomputable with the reason.
-"""
+"""How good predictions are, from labels and scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, roc_auc_score
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from training.evaluation.reports import Quality, Uncomputable, or_absent
+from training.evaluation.roc import Floats, Ints, auc
 
-
-class Uncomputable(ValueError):
-    """The metric is not defined on these arrays; the message says why."""
+SMALLEST = float(np.finfo(np.float64).eps)  # a score below it counts as this much, as in scikit-learn's log_loss
 
 
-def computable(numbers: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """The numbers that can be computed; of the others the reasons, under ``absent``."""
-    report, absent = {}, {}
-    for name, compute in numbers.items():
-        try:
-            report[name] = compute()
-        except Uncomputable as error:
-            absent[name] = str(error)
-    return {**report, "absent": absent} if absent else report
+def judge(actual: Ints, predicted: Ints, scores: NDArray[Any]) -> Quality:
+    """Every metric of one aggregation; from labels (N,) and ``scores`` (N, C), mean probabilities or votes."""
+    scores = shares(scores)
+    return Quality(
+        **weighted_scores(actual, predicted),
+        auroc=or_absent(lambda: auroc(actual, scores)),
+        log_loss=or_absent(lambda: cross_entropy(actual, scores)),
+        expected_calibration_error=expected_calibration_error(actual, predicted, confidence(predicted, scores)),
+    )
+
+
+def shares(scores: NDArray[Any]) -> Floats:
+    """Rows that add up to 1: votes become shares, and float32 probabilities add up to 1 only nearly."""
+    rows: Floats = scores / scores.sum(axis=1, keepdims=True, dtype=np.float64)
+    return rows
+
+
+def confidence(predicted: Ints, scores: Floats) -> Floats:
+    """(N,) the score of the predicted class; ``scores``: (N, C)."""
+    chosen: Floats = scores[np.arange(len(predicted)), predicted]
+    return chosen
 
 
 def weighted_scores(actual: Ints, predicted: Ints) -> dict[str, float]:
@@ -36,34 +41,38 @@ def weighted_scores(actual: Ints, predicted: Ints) -> dict[str, float]:
 
     A class that is never predicted has precision 0.
     """
-    precision, recall, f1, _ = precision_recall_fscore_support(actual, predicted, average="weighted", zero_division=0)
+    classes = int(max(actual.max(), predicted.max())) + 1
+    right = np.bincount(actual[actual == predicted], minlength=classes)
+    support, claimed = (np.bincount(labels, minlength=classes) for labels in (actual, predicted))
+    precision, recall = right / np.maximum(claimed, 1), right / np.maximum(support, 1)
+    f1 = 2 * right / np.maximum(claimed + support, 1)
     return {
-        "accuracy": float(accuracy_score(actual, predicted)),
-        "weighted_f1": float(f1),
-        "weighted_precision": float(precision),
-        "weighted_recall": float(recall),
+        "accuracy": float((actual == predicted).mean()),
+        "weighted_f1": float(np.average(f1, weights=support)),
+        "weighted_precision": float(np.average(precision, weights=support)),
+        "weighted_recall": float(np.average(recall, weights=support)),
     }
 
 
 def auroc(actual: Ints, scores: Floats) -> float:
     """Area under the ROC curve, one class against the rest, mean over the classes, in [0, 1].
 
-    ``scores``: (N, C), rows adding up to 1.
+    ``scores``: (N, C), rows adding up to 1. Raises Uncomputable when there are no samples of some class.
     """
-    missing = set(range(scores.shape[1])) - set(actual.tolist())
+    classes = scores.shape[1]
+    missing = set(range(classes)) - set(actual.tolist())
     if missing:
         raise Uncomputable(f"the test set holds no sample of class {sorted(missing)}")
-    if scores.shape[1] == 2:
-        return float(roc_auc_score(actual, scores[:, 1]))
-    return float(roc_auc_score(actual, scores, multi_class="ovr", average="macro"))
+    judged = [1] if classes == 2 else range(classes)  # of two classes, either has the other's area
+    return float(np.mean([auc(scores[actual == label, label], scores[actual != label, label]) for label in judged]))
 
 
 def cross_entropy(actual: Ints, probabilities: Floats) -> float:
-    """Mean of -ln p(actual class), in nats; ``probabilities``: (N, C)."""
+    """Mean of -ln p(actual class), in nats; ``probabilities``: (N, C). Raises Uncomputable when it is infinite."""
     hit = probabilities[np.arange(len(actual)), actual]
     if (hit == 0).any():
         raise Uncomputable(f"infinite: {int((hit == 0).sum())} samples have score 0 for their actual class")
-    return float(log_loss(actual, probabilities, labels=np.arange(probabilities.shape[1])))
+    return float(-np.log(np.maximum(hit, SMALLEST)).mean())
 
 
 def expected_calibration_error(actual: Ints, predicted: Ints, confidence: Floats, bins: int = 15) -> float:

@@ -1,7 +1,4 @@
-"""What several shards together are worth: agreement, certainty, accuracy by their number.
-
-Letters: S shards, N samples, C classes.
-"""
+"""What several shards together are worth: agreement, robustness, accuracy by their number."""
 
 from __future__ import annotations
 
@@ -13,13 +10,13 @@ from numpy.typing import NDArray
 
 from serving.ensemble.aggregation import Aggregation, choose, count_votes, mean_probabilities
 from serving.ensemble.robustness import robustness
-from training.evaluation.metrics import Ints
+from training.evaluation.roc import Ints
 
 
-def certified_accuracy(actual: Ints, predicted: Ints, votes: Ints) -> list[tuple[int, float]]:
-    """Share of samples that the vote gets right though r shards were poisoned, r = 0, 1, … up to half of them.
+def robust_accuracy(actual: Ints, predicted: Ints, votes: Ints) -> list[tuple[int, float]]:
+    """Share of samples that the vote gets right even if r shards were poisoned, r = 0, 1, … up to half of them.
 
-    The service gives the same certificate with each answer (Levine and Feizi, "Deep partition
+    The service gives the same robustness with each answer (Levine and Feizi, "Deep partition
     aggregation", ICLR 2021). A poisoned sample is in one shard, so r poisoned samples are survived too.
     """
     right, radius, shards = actual == predicted, robustness(votes), int(votes[0].sum())

@@ -1,0 +1,1 @@
+"""What a model has seen, by name: keys, plans, checkpoints and what they are digested from."""

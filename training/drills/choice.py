@@ -1,0 +1,119 @@
+"""What a drill is about: which parameters it runs on, and which samples it forgets.
+
+Samples are drawn by a hash of seed and id, so the same seed draws the same ones anywhere, and a larger
+number draws more of them and exchanges none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from training.data.deal import Partition, deal
+from training.data.forget_list import read_forget_lists
+from training.data.source import Source, open_source
+from training.drills.drill import Drill
+from training.errors import DrillError
+from training.params import Params, check_params
+from training.recipe.common.keyed_hash import keyed_hash
+from training.workspace import Workspace
+
+
+def forget_drill(
+    project: Workspace, *, samples: int, seed: int | None, name: str, command: str, include_forgotten: bool
+) -> Drill:
+    """``samples`` random training samples are forgotten, and compared with what never had them.
+
+    ``seed`` None: that of the parameters. ``include_forgotten``: train also on what the project has
+    forgotten and still has in its source. Raises DrillError when that is not allowed, or when too few
+    samples would be left to train on.
+    """
+    params = changed(project.read_params(), seed=seed)
+    ids = deal_all(
+        project, params, open_source(params.data, project.source_folder(params)), include_forgotten
+    ).samples.ids
+    if samples >= len(ids):
+        raise DrillError(f"--samples {samples}: there are {len(ids)} to train on, and some must stay")
+    return Drill(
+        name=name,
+        kind="forget",
+        title=f"Forgetting {samples} random samples",
+        command=command,
+        params=params,
+        sample_ids=drawn(ids, params.seed, "drill forgotten", samples),
+        steps=("before", "after", "retrained"),
+        about={"samples": samples},
+    )
+
+
+def backdoor_drill(
+    project: Workspace,
+    *,
+    found: float,
+    poison: Mapping[str, object],
+    trigger: Mapping[str, object],
+    seed: int | None,
+    name: str,
+    command: str,
+    include_forgotten: bool,
+) -> Drill:
+    """A backdoor is planted; the share ``found``, in [0, 1], of the poisoned samples is forgotten.
+
+    ``poison`` and ``trigger``: values in place of those of params.yaml, None for the same. Without a
+    number of samples in either 1% are poisoned. Raises DrillError as ``forget_drill`` does and when
+    no sample would be found, ParamsError when a value cannot be used.
+    """
+    params = changed(project.read_params(), seed=seed)
+    source = open_source(params.data, project.source_folder(params))
+    section = given(params.poison.model_dump(mode="json"), **poison)
+    section["trigger"] = given(section["trigger"], **trigger)
+    section["samples"] = section["samples"] or max(1, len(source.train.ids) // 100)
+    params = changed(params, poison=section)
+    dealt = deal_all(project, params, source, include_forgotten)
+    poisoned = [dealt.samples.ids[index] for index in dealt.poisoned]
+    sample_ids = drawn(poisoned, params.seed, "drill found", round(found * len(poisoned)))
+    if not sample_ids:
+        raise DrillError(f"--found {found}: of {len(poisoned)} poisoned samples none would be found")
+    return Drill(
+        name=name,
+        kind="backdoor",
+        title=f"Backdoor: {len(poisoned)} samples poisoned, {len(sample_ids)} of them found and forgotten",
+        command=command,
+        params=params,
+        sample_ids=sample_ids,
+        steps=("before", "after"),
+        about={"found": found},
+    )
+
+
+def deal_all(project: Workspace, params: Params, source: Source, include_forgotten: bool) -> Partition:
+    """The partition of all samples of the source: a drill forgets its own list alone.
+
+    Raises DrillError when the project's lists name samples that are still in the source, unless they
+    may be trained on once more.
+    """
+    monitored = params.model_copy(update={"forget": params.forget.model_copy(update={"apply": False})})
+    dealt = deal(monitored, read_forget_lists(project.forget_folder), source)
+    if dealt.listed and params.forget.apply and not include_forgotten:
+        instead = "take their pictures out of the source, or " if params.data.source == "imagefolder" else ""
+        raise DrillError(
+            f"the forget lists name {len(dealt.listed)} samples that are still in the source: a drill would train on "
+            f"them again, in .drills/; {instead}allow it with --include-forgotten"
+        )
+    return dealt
+
+
+def drawn(ids: Iterable[str], seed: int, purpose: str, count: int) -> tuple[str, ...]:
+    """``count`` of the ids, by their hash."""
+    return tuple(sorted(ids, key=lambda sample_id: keyed_hash(seed, purpose, sample_id))[:count])
+
+
+def given(section: Mapping[str, Any], **options: object) -> dict[str, Any]:
+    """A section of the parameters with the options that were given in place of its values."""
+    return {**section, **{name: option for name, option in options.items() if option is not None}}
+
+
+def changed(params: Params, **options: object) -> Params:
+    """The parameters with other values, checked as those of params.yaml are; None changes nothing."""
+    document = given(params.model_dump(mode="json"), **options)
+    return check_params(document, "with the options of this command, params.yaml")

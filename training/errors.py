@@ -1,0 +1,47 @@
+"""What can go wrong that a person can fix.
+
+Libraries raise these and print nothing. The stages and the command turn them into a message and an
+exit status (``training/stages/run.py``).
+"""
+
+from __future__ import annotations
+
+
+class SisaError(Exception):
+    """The message says what was found, what was expected and what to do."""
+
+
+class ParamsError(SisaError):
+    """params.yaml cannot be used; the message names every key, what was found and what is allowed."""
+
+
+class SourceError(SisaError):
+    """The source of samples is missing or unreadable, or a picture in it is."""
+
+
+class ForgetListError(SisaError):
+    """A forget list cannot be read, or names something that cannot be forgotten."""
+
+
+class DamagedError(SisaError):
+    """A file that an earlier stage wrote is missing, damaged or not what it should be."""
+
+
+class StalePlanError(SisaError):
+    """A plan was made for other parameters, code, initial weights or samples than there are now."""
+
+
+class TrainingError(SisaError):
+    """Training cannot start or go through: no such device, diverging loss, too little memory, unusable weights."""
+
+
+class PublishError(SisaError):
+    """The release candidate must not be published."""
+
+
+class LedgerError(SisaError):
+    """The ledger is damaged, or its two copies do not continue each other."""
+
+
+class DrillError(SisaError):
+    """A drill cannot be carried out as asked."""

@@ -1,0 +1,1 @@
+"""From trained shards to what is served: export, release candidate, ledger, publication."""

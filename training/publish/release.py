@@ -1,0 +1,66 @@
+"""The release candidate, ``models/release.json``: what could be served of what was trained last.
+
+It is an output of DVC. What is served is not: ``publish`` decides about that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from serving.ensemble.manifest import Forgotten, Release, ShardEntry
+from training.chain.plan import load_plan
+from training.errors import DamagedError
+from training.files import read_json, write_if_changed
+from training.publish.provenance import check_record
+from training.publish.record import ShardRecord, load_record
+from training.workspace import Workspace
+
+
+def assemble(workspace: Workspace) -> Release:
+    """Bring together what the shards' trainers made, each checked against its plan; write the candidate.
+
+    Raises DamagedError when a model is missing or is not the one that its plan calls for.
+    """
+    params = workspace.read_params()
+    partition = read_json(workspace.partition_file)
+    shards = []
+    for shard_id in params.sisa.shards:
+        plan = load_plan(workspace.plan_file(shard_id))
+        record = load_record(workspace.export_record(shard_id))
+        check_record(record, plan, workspace.export_file(shard_id))
+        shards.append(entry(record, f"exports/shard-{shard_id}.onnx"))
+    release = Release(
+        aggregation=params.sisa.aggregation,
+        classes=partition["classes"],
+        image_shape=partition["image_shape"],
+        forgotten=Forgotten.model_validate(partition["forgotten"]),
+        shards=tuple(shards),
+    )
+    write_if_changed(workspace.release_file, release.to_bytes())
+    return release
+
+
+def entry(record: ShardRecord, file: str) -> ShardEntry:
+    """A shard as release and manifest list it; ``file``: its model, relative to ``models/``."""
+    abstains = record.sha256 is None
+    return ShardEntry(
+        shard=record.shard,
+        retained=record.retained,
+        key=record.keys[-1],
+        abstains=abstains,
+        file=None if abstains else file,
+        sha256=record.sha256,
+    )
+
+
+def read_records(workspace: Workspace, release: Release) -> Iterator[ShardRecord]:
+    """The record of every shard of the candidate.
+
+    Raises DamagedError when one is missing, damaged, or of another model than the candidate lists.
+    """
+    for shard in release.shards:
+        path = workspace.export_record(shard.shard)
+        record = load_record(path)
+        if (record.keys[-1], record.sha256) != (shard.key, shard.sha256):
+            raise DamagedError(f"{path} is of another model than {workspace.release_file} lists")
+        yield record

@@ -1,0 +1,42 @@
+"""The recipe of a shard: everything beside its samples that shapes its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from training.params import Network, Training
+from training.recipe.common.keyed_hash import keyed_hash
+
+
+class Recipe(BaseModel):
+    """What a shard is trained with; its key is what the shard's key chain begins with.
+
+    ``initial_weights``: hex SHA-256 of the weights to start from, ``none`` for random ones. ``code``:
+    digests of the folders of ``training/recipe/`` that are run. The device and the versions of
+    packages are left out on purpose: each checkpoint records them instead.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int
+    shard: int
+    slices: int
+    classes: int
+    image_size: int
+    network: Network
+    initial_weights: str
+    training: Training
+    code: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """Hex SHA-256 of all of it."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+    def seed_for(self, slice_id: int, purpose: str) -> int:
+        """A seed in [0, 2**63) for one purpose in one slice; ``slice_id`` -1 is the initialisation."""
+        return int.from_bytes(keyed_hash(self.seed, f"training {purpose}", f"{self.shard} {slice_id}")[:8]) >> 1

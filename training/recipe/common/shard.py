@@ -1,0 +1,86 @@
+"""From a shard's samples to its networks: which samples and which predecessor a slice gets.
+
+Letters: N samples, H = W their side, R slices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.recipe.common.loop import train_slice
+from training.recipe.common.recipe import Recipe
+
+State = Mapping[str, Tensor]  # a network's weights and statistics by name
+
+
+@dataclass(frozen=True)
+class TrainedSlice:
+    """The result of training one slice. ``samples``: of slices 0..``slice_id`` together. ``seconds``: its time."""
+
+    slice_id: int
+    state: State
+    losses: list[float]
+    samples: int
+    sample_epochs: int
+    seconds: float
+
+
+def union_size(slices: NDArray[np.int64], slice_id: int) -> int:
+    """Number of samples in slices 0..``slice_id``; ``slices``: (N,) rising, the slice of each sample."""
+    return int(np.searchsorted(slices, slice_id, side="right"))
+
+
+def train_slices(
+    network: nn.Module,
+    recipe: Recipe,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    slices: NDArray[np.int64],
+    *,
+    stale: Sequence[int],
+    load: Callable[[int], State],
+    device: torch.device,
+    on_batch: Callable[[int, int, int], None],
+) -> Iterator[TrainedSlice]:
+    """Train the ``stale`` slices, rising, each from the result of the slice before.
+
+    ``network``: as initialised, on the CPU. ``images``: (N, H, W, 3) uint8, ``labels`` and ``slices``:
+    (N,), sorted by slice, so that a slice trains on a prefix of them (Bourtoule et al., "Machine
+    Unlearning", IEEE S&P 2021, section IV). ``load(r)``: the weights after slice r, where it is not
+    stale. ``on_batch`` is told slice, epoch and number of samples after each step. Raises
+    FloatingPointError when the loss is no longer finite.
+    """
+    image_tensor, label_tensor = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
+    network.to(device)
+    trained = -1  # the slice that ``network`` comes from; -1 is the initialisation
+    for slice_id in stale:
+        if slice_id - 1 != trained:
+            network.load_state_dict(load(slice_id - 1))
+        union = union_size(slices, slice_id)
+        started = time.perf_counter()
+        losses = train_slice(
+            network,
+            image_tensor[:union],
+            label_tensor[:union],
+            recipe,
+            slice_id,
+            on_batch=partial(on_batch, slice_id),
+        )
+        seconds = time.perf_counter() - started
+        trained = slice_id
+        yield TrainedSlice(
+            slice_id=slice_id,
+            state={name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()},
+            losses=losses,
+            samples=union,
+            sample_epochs=union * recipe.training.epochs_per_slice,
+            seconds=seconds,
+        )

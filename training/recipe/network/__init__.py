@@ -1,0 +1,1 @@
+"""Trained networks: their layers, normalisation and initial weights."""

@@ -1,0 +1,1 @@
+"""Evidence of a generation, and the pages and plots made of it."""

@@ -1,0 +1,1 @@
+"""One short function a DVC stage, each of a workspace; and how stages start and end."""

@@ -1,0 +1,99 @@
+"""Stage schedule: what must be retrained, and what it costs, before anything is trained.
+
+It writes each shard's plan, which is all that ``train@K`` goes by, and deletes what belongs to
+shards that are no longer in ``sisa.shards``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from training.chain.checkpoints import stale_slices
+from training.chain.initial_weights import initial_weights_digest
+from training.chain.plan import ShardPlan, in_words, load_plan, make_plan
+from training.data.store import load_shard
+from training.errors import DamagedError
+from training.files import json_bytes, read_json, remove, write_if_changed
+from training.stages.run import run
+from training.workspace import Workspace
+
+
+def schedule(workspace: Workspace) -> None:
+    """Raises DamagedError when a shard file is missing or damaged, TrainingError when initial weights are."""
+    params = workspace.read_params()
+    classes = len(read_json(workspace.partition_file)["classes"])
+    weights = initial_weights_digest(workspace.root, params.network)
+    say_if_keys_changed(workspace)
+    plans = []
+    for shard_id in params.sisa.shards:
+        plan = make_plan(params, shard_id, classes, weights, load_shard(workspace.shard_file(shard_id)))
+        write_if_changed(workspace.plan_file(shard_id), json_bytes(plan.model_dump(mode="json")))
+        plans.append(plan)
+    prune(workspace, params.sisa.shards)
+    show(plans, retrained(workspace, plans))
+
+
+def say_if_keys_changed(workspace: Workspace) -> None:
+    """Tell that plans of an earlier version are there: its keys were others, so no checkpoint of it is on a chain."""
+    for path in sorted(workspace.plan_folder.glob("*.json")):
+        try:
+            load_plan(path)
+        except DamagedError:
+            print(
+                f"{workspace.short(path)} was not written by this version, whose keys are others (CHANGELOG.md): what "
+                "was trained with the earlier one is trained again, once"
+            )
+            return
+
+
+def retrained(workspace: Workspace, plans: Iterable[ShardPlan]) -> dict[int, list[int]]:
+    """By shard the slices whose checkpoint is not there."""
+    stale = {}
+    for plan in plans:
+        paths = workspace.checkpoint_files(plan.shard, plan.keys)
+        stale[plan.shard] = [] if plan.abstains else stale_slices(paths)
+    return stale
+
+
+def show(plans: Sequence[ShardPlan], stale: Mapping[int, Sequence[int]]) -> None:
+    """The cost of this run beside that of a full training."""
+    table = Table("shard", "samples", "retrain", "sample-epochs", "of a full training", title="This run")
+    run_cost = full_cost = 0
+    for plan in plans:
+        slices = stale[plan.shard]
+        cost, full = plan.sample_epochs(slices), plan.full_sample_epochs
+        what = in_words(slices) if slices else "nothing"
+        table.add_row(str(plan.shard), str(plan.retained), what, f"{cost:,}", f"{cost / full if full else 0:.1%}")
+        run_cost, full_cost = run_cost + cost, full_cost + full
+    table.add_section()
+    table.add_row("all", "", "", f"{run_cost:,}", f"{run_cost / full_cost:.1%}")
+    Console().print(table)
+
+
+def prune(workspace: Workspace, shards: Sequence[int]) -> None:
+    """Delete plans, checkpoints, models and reports of shards that are not among ``shards``."""
+    keep: set[Path] = set()
+    for shard_id in shards:
+        keep |= {workspace.plan_file(shard_id), workspace.checkpoint_folder(shard_id)}
+        keep |= {workspace.export_file(shard_id), workspace.export_record(shard_id)}
+        keep |= {workspace.training_report(shard_id)}
+    for folder in (
+        workspace.plan_folder,
+        workspace.checkpoints_folder,
+        workspace.exports_folder,
+        workspace.training_reports,
+    ):
+        for path in set(folder.glob("*")) - keep:
+            name = path.name.removeprefix("shard-")
+            # A trainer left over from a killed run may be using it.
+            with workspace.shard_lock(int(name)) if name.isdecimal() else nullcontext():
+                remove(path)
+
+
+if __name__ == "__main__":
+    run(schedule)
