@@ -17,7 +17,7 @@ from serving.ensemble.loading import Ensemble
 
 @dataclass(frozen=True)
 class Scores:
-    """What an ensemble finds in N pictures: mean probabilities (N, C) and votes (N, C)."""
+    """What an ensemble finds in N images: mean probabilities (N, C) and votes (N, C)."""
 
     mean: Floats
     votes: NDArray[np.int64]

@@ -75,7 +75,7 @@ async def unknown(request: Request) -> Response:
     path = request.url.path
     if allowed := "POST" if path in BODIES else "GET" if path == "/v1/ensemble" else None:
         found, headers = request.method, {"Allow": allowed}
-        return Refusal(405, "this method is not answered here", "method", allowed, found, headers).response()
+        return Refusal(405, "method not allowed", "method", allowed, found, headers).response()
     known = ", ".join((*BODIES, "/v1/ensemble"))
     return Refusal(404, "there is nothing here", "path", known, path[:80]).response()
 

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 PREFIX = "SISA_SERVE_"
 
@@ -75,8 +76,8 @@ def load_settings(root: Path) -> Settings:
     """
     path = root / "params.yaml"
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))  # YAML 1.2, as DVC and training read it
+    except (OSError, YAMLError, ValueError) as error:  # a ValueError: not UTF-8, or a date that is not in the calendar
         raise SettingsError(f"{path} cannot be read: {error}") from error
     section = document.get("serve", {}) if isinstance(document, dict) else None
     if not isinstance(section, dict):

@@ -132,7 +132,7 @@ def test_the_reference_attack_guesses_when_both_sides_are_alike() -> None:
 
 
 def test_the_reference_attack_needs_a_sample_a_fold() -> None:
-    with pytest.raises(Uncomputable, match="5 folds need 5 samples a side, there are 4 and 100"):
+    with pytest.raises(Uncomputable, match="5-fold cross-validation needs 5 samples a side, there are 4 and 100"):
         reference_attack(np.zeros(4), np.ones(100), seed=0)
 
 

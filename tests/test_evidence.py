@@ -291,6 +291,6 @@ def test_the_verdict_on_poisoned_samples_says_what_an_attack_by_loss_cannot_tell
     assert "less familiar" in loss
     assert backdoor == (
         "A backdoor was planted; all of it is forgotten. The trigger turns 2.4% of the other classes' test images "
-        "into its class; without the trigger, 2.5% of them are taken for it."
+        "into its class; without the trigger, 2.5% of them are classified as it."
     )
     assert reading == POISONED_LIST

@@ -95,7 +95,7 @@ def test_what_the_samples_do_not_support_is_absent_with_the_reason_in_its_place(
     assert report["auc"] == pytest.approx(9.5 / 2000)  # 0 … 18 against 0 … 1999: each is above itself, half counted
     assert report["tpr_at_fpr_0.01"]["share"] == 0
     few = attack(answers(4, 0), answers(100, 1), seed=0)
-    assert few.reference == Absent(absent="5 folds need 5 samples a side, there are 4 and 100")
+    assert few.reference == Absent(absent="5-fold cross-validation needs 5 samples a side, there are 4 and 100")
 
 
 def test_a_curve_that_cannot_be_drawn_is_left_out_and_the_others_are_drawn() -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.serialize import load_yaml
 
 from training.errors import ParamsError
 from training.params import load_params
@@ -91,14 +92,23 @@ def test_a_misspelt_section_is_named(tmp_path: Path) -> None:
         ),
         ("training", {"momentum": 0}, "training: nesterov: true needs a momentum above 0, got 0"),
         ("sisa", {"slices": 0}, "sisa.slices: input should be greater than or equal to 1, found 0"),
+        ("sisa", {"shards": None}, "sisa.shards: expected a list written out, [0, 1, ..., S-1], found None"),
+        ("sisa", {"shards": [[0, 1], [2]]}, "sisa.shards.0: input should be a valid integer, found [0, 1]"),
+        ("sisa", {"shards": [0, 1.0]}, "sisa.shards.1: expected a whole number, written without a point, found 1.0"),
+        ("sisa", {"shards": ["0", 1]}, "sisa.shards.0: expected a number, not text, found '0'"),
+        ("sisa", {"shards": {"a": 0}}, "sisa.shards: expected a list written out, [0, 1, ..., S-1]"),
         ("sisa", {"shards": []}, "sisa: shards must be the list [0, 1, ..., S-1], got []"),
         ("sisa", {"shards": [0, 2]}, "sisa: shards must be the list [0, 1, ..., S-1], got [0, 2]"),
-        ("sisa", {"shards": 5}, "sisa.shards: input should be a valid tuple, found 5"),
+        ("sisa", {"shards": 5}, "sisa.shards: expected a list written out, [0, 1, ..., S-1], found 5"),
         (
             "data",
             {"source": "mnist"},
             "data.source: input should be 'digits', 'cifar10' or 'imagefolder', found 'mnist'",
         ),
+        ("data", {"root": 5}, "data.root: input is not a valid path"),
+        ("data", {"root": None}, "data.root: input is not a valid path"),
+        ("data", {"root": ""}, "data.root: expected a folder of this machine, found ''"),
+        ("data", {"root": "s3://bucket/x"}, "data.root: expected a folder of this machine, found 's3://bucket/x'"),
         ("data", {"image_size": 4}, "data.image_size: input should be greater than or equal to 8, found 4"),
         ("network", {"weights": "imagenet"}, "network: weights: imagenet exist for resnet18, not for resnet9"),
         (
@@ -141,7 +151,18 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("", "found NoneType"), ("- 1", "found list"), ("a: [", "not valid YAML"), ("seed: 0\nseed: 0", "missing")],
+    [
+        ("", "found NoneType"),
+        ("- 1", "found list"),
+        ("a: [", "not valid YAML: line 2: "),
+        ("seed: 0\nseed: 1", 'not valid YAML: line 2: found duplicate key "seed"'),
+        ("a: 1\n---\na: 1", "not valid YAML: line 2: but found another document"),
+        ("seed: !!python/object:os.system 0", "could not determine a constructor for the tag"),
+        ("seed: 2026-13-45", "not valid YAML: month must be in 1..12"),
+        ("seed: 0\0", "not valid YAML"),
+        ("seed: &x [*x]", "within each other without an end"),
+        ("seed: 0", "data: missing"),
+    ],
 )
 def test_a_file_that_holds_no_parameters_is_refused(tmp_path: Path, text: str, expected: str) -> None:
     assert expected in load(tmp_path, text)
@@ -164,6 +185,55 @@ def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
         (Path(__file__).parents[1] / "params.yaml").read_text().replace("weight_decay: 0.0005", "weight_decay: 5e-4")
     )
     assert load_params(path).training.weight_decay == 0.0005
+
+
+@pytest.mark.parametrize(
+    ("line", "written", "read"),
+    [
+        ("seed: 0", "seed: 010", ("seed", 10)),
+        ("seed: 0", "seed: 0o10", ("seed", 8)),
+        ('target_class: "0"', "target_class: yes", ("poison.target_class", "yes")),
+        ('target_class: "0"', "target_class: off", ("poison.target_class", "off")),
+        ("learning_rate: 0.1", "learning_rate: 1e-3", ("training.learning_rate", 0.001)),
+    ],
+)
+def test_parameters_are_read_as_dvc_reads_them(
+    tmp_path: Path, line: str, written: str, read: tuple[str, object]
+) -> None:
+    path = tmp_path / "params.yaml"
+    committed = (Path(__file__).parents[1] / "params.yaml").read_text()
+    assert line in committed
+    path.write_text(committed.replace(line, written))
+    key, value = read
+    ours: Any = load_params(path)
+    dvcs = load_yaml(str(path))
+    for part in key.split("."):
+        ours, dvcs = getattr(ours, part), dvcs[part]
+    assert ours == dvcs == value
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "kind"),
+    [
+        ("seed: 2026-01-02", "seed", "date"),
+        ("serve: {x: [2026-01-02]}", "serve.x.0", "date"),
+        ("a: !!set {b}", "a", "set"),
+    ],
+)
+def test_a_value_that_dvc_cannot_take_is_named(tmp_path: Path, line: str, key: str, kind: str) -> None:
+    assert f"{key}: DVC takes no {kind}, found " in load(tmp_path, line)
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes("seed: 0 # café".encode("latin-1"))
+    with pytest.raises(ParamsError, match=r"params\.yaml is not valid YAML: 'utf-8' codec"):
+        load_params(path)
+
+
+def test_parameters_that_are_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="cannot be read \\(Is a directory\\)"):
+        load_params(tmp_path)
 
 
 def test_a_recipe_that_does_not_repeat_its_bits_is_refused(tmp_path: Path) -> None:

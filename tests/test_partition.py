@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import numpy as np
 import pytest
 import yaml
 from conftest import SMALL
+from faults import link_to_nowhere
 from PIL import Image
 
 from serving.decoding import decode_files
+from training.data.imagefolder import read_folder
+from training.data.listing import list_pictures
 from training.data.source import Source, open_source
 from training.data.store import Shard, load_shard
 from training.errors import ForgetListError, SourceError
@@ -135,6 +139,9 @@ def test_an_impossible_number_is_named_and_nothing_is_changed(folder: Path, text
         ("cat\\1.png", "spelt CLASS/NAME"),
         ("1.png", "spelt CLASS/NAME"),
         ("cat/cafe\u0301.png", "other Unicode characters than the file 'cat/caf\u00e9.png'"),
+        ("cats/1.png", "there is no class 'cats'; the classes are cat, dog"),
+        ("train/cat/1.png", "there is no class 'train'"),
+        ("cat/1.PNG", "upper and lower case differ from those of the file 'cat/1.png'"),
     ],
 )
 def test_an_impossible_path_is_named_and_nothing_is_changed(
@@ -329,6 +336,84 @@ def test_a_file_that_is_not_a_picture_is_named(folder: Path, pictures: Path) -> 
     (pictures / "train/cat/broken.jpg").write_bytes(b"not a picture")
     with pytest.raises(SourceError, match=r"root/train/cat/broken\.jpg: not a readable picture"):
         partition(folder)
+
+
+def test_a_picture_that_breaks_the_decoder_is_named(folder: Path, pictures: Path) -> None:
+    shutil.copy(Path(__file__).parent / "pictures/truncated-but-closed.jpg", pictures / "train/dog/broken.jpg")
+    with pytest.raises(SourceError, match=r"root/train/dog/broken\.jpg: not a readable picture \(.*premature end"):
+        partition(folder)
+    (pictures / "train/dog/broken.jpg").unlink()
+    (pictures / "test/dog/empty.bmp").write_bytes(b"BM")
+    with pytest.raises(SourceError, match=r"root/test/dog/empty\.bmp: not a readable picture"):
+        partition(folder)
+
+
+def test_a_picture_that_vanishes_while_the_source_is_read_is_named(folder: Path, pictures: Path) -> None:
+    found = list_pictures(pictures)
+    (pictures / "train/cat/3.png").unlink()
+    with pytest.raises(SourceError, match=r"root/train/cat/3\.png vanished while the source was read; run it again"):
+        read_folder(pictures / "train", found.pictures["train"], found.classes, 8)
+
+    train = source_of(folder).train
+    (pictures / "train/cat/4.png").unlink()
+    with pytest.raises(SourceError, match=r"root/train/cat/4\.png vanished while the source was read; run it again"):
+        train.decode(train.ids.index("cat/4.png"))
+
+
+def test_a_picture_that_becomes_a_folder_while_the_source_is_read_is_named(folder: Path, pictures: Path) -> None:
+    found = list_pictures(pictures)
+    (pictures / "train/cat/3.png").unlink()
+    (pictures / "train/cat/3.png").mkdir()
+    with pytest.raises(SourceError, match=r"root/train/cat/3\.png cannot be read \(Is a directory\)"):
+        read_folder(pictures / "train", found.pictures["train"], found.classes, 8)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file of Linux whose reading fails")
+def test_a_picture_whose_reading_fails_is_named(folder: Path, pictures: Path) -> None:
+    (pictures / "train/cat/x.png").symlink_to("/proc/self/mem")
+    with pytest.raises(SourceError, match=r"root/train/cat/x\.png cannot be read \(Input/output error\)"):
+        partition(folder)
+
+
+def test_everything_that_must_not_be_in_the_source_is_named_at_once_and_nothing_is_changed(
+    folder: Path, pictures: Path
+) -> None:
+    partition(folder)
+    before = contents(folder)
+    (pictures / "train/bird").symlink_to(pictures / "test/cat")
+    for number in range(30):
+        link_to_nowhere(pictures / f"train/cat/gone-{number:02d}.png")
+    with pytest.raises(SourceError, match=r"root cannot be used; nothing was changed") as caught:
+        partition(folder)
+    assert "root/train/cat/gone-19.png: a link to nowhere" in str(caught.value)
+    assert "… and 11 more" in str(caught.value)  # 30 + 1 − 20
+    assert contents(folder) == before
+
+
+def test_a_source_or_lists_that_dvc_ignores_are_refused(folder: Path, pictures: Path) -> None:
+    for pattern, refused in (("/root", "22 of 22"), ("cat", "11 of 22"), ("*.txt", "1 of 1")):
+        (folder / ".dvcignore").write_text(f"{pattern}\n")
+        with pytest.raises(SourceError, match=f"DVC ignores {refused} in .* would go unnoticed"):
+            partition(folder)
+    (folder / ".dvcignore").write_text("/roo\n*.tmp\n")
+    partition(folder)
+
+
+def test_what_tools_left_behind_is_not_trained_on_and_said(
+    folder: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    partition(folder)
+    before = contents(folder)
+    draw(pictures / "train/cat/@eaDir/0.png", (1, 2, 3))
+    draw(pictures / "train/.bird/0.png", (1, 2, 3))
+    draw(pictures / "test/__MACOSX/0.png", (1, 2, 3))
+    capsys.readouterr()
+    partition(folder)
+    assert contents(folder) == before
+    assert json.loads((folder / "data/partition.json").read_text())["classes"] == ["cat", "dog"]
+    out = capsys.readouterr().out
+    for name in ("@eaDir", ".bird", "__MACOSX"):
+        assert f"{name} (folders: 1, pictures in them: 1)" in out
 
 
 def test_a_name_that_no_list_could_hold_is_refused(folder: Path, pictures: Path) -> None:

@@ -57,12 +57,19 @@ def test_a_misspelt_variable_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         load_settings(write(tmp_path))
 
 
-@pytest.mark.parametrize("text", ["serve: 5", "[]", "serve: [", None])
+@pytest.mark.parametrize("text", ["serve: 5", "[]", "serve: [", "serve: {}\nserve: {}", "serve: 2026-13-45", None])
 def test_params_that_cannot_be_read_stop_the_start(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(SettingsError, match=r"params\.yaml"):
         load_settings(tmp_path)
+
+
+def test_settings_are_read_as_dvc_and_training_read_them(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("serve:\n  max_images: 010\n  models: on\n")
+    settings = load_settings(tmp_path)
+    assert settings.max_images == 10
+    assert settings.models == tmp_path / "on"
 
 
 def test_workers_share_cores_and_concurrency() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-app = typer.Typer(help="Publish, and rehearse deletions.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Check, publish, and rehearse deletions.", no_args_is_help=True, add_completion=False)
 drill = typer.Typer(
     help="Rehearse a deletion, from before to after, in workspaces of its own (.drills/).", no_args_is_help=True
 )
@@ -43,6 +43,19 @@ def guarded(command: Callable[P, object]) -> Callable[P, None]:
         guard(partial(command, *args, **kwargs))
 
     return call
+
+
+@app.command()
+@guarded
+def check() -> None:
+    """Name everything that would stop a run: parameters, source, forget lists, initial weights, device.
+
+    Writes nothing. Exit status 0 when all is well, 1 when something is wrong.
+    """
+    from training.check import check
+
+    check(project())
+    print("parameters, source, lists and weights are as they should be")
 
 
 @app.command()

@@ -15,6 +15,10 @@ class ParamsError(SisaError):
     """params.yaml cannot be used; the message names every key, what was found and what is allowed."""
 
 
+class CheckError(SisaError):
+    """`sisa check` found something wrong; the message has a line or more for each."""
+
+
 class SourceError(SisaError):
     """The source of samples is missing or unreadable, or a picture in it is."""
 
@@ -32,7 +36,7 @@ class StalePlanError(SisaError):
 
 
 class TrainingError(SisaError):
-    """Training cannot start or go through: no such device, diverging loss, too little memory, unusable weights."""
+    """Training cannot start or finish: no such device, diverging loss, too little memory, unusable weights."""
 
 
 class PublishError(SisaError):

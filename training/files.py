@@ -82,7 +82,7 @@ def write_if_changed(path: Path, content: bytes) -> bool:
 
 
 def json_bytes(document: Mapping[str, object]) -> bytes:
-    """The one spelling of a JSON file here: two spaces, a final newline, no NaN."""
+    """How JSON files are formatted: two spaces, a final newline, no NaN."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
 

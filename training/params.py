@@ -5,23 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from training.document import read_document
 from training.errors import ParamsError
 
 INITIAL_WEIGHTS_FOLDER = Path("models/initial")  # DVC looks at it
 
 
-def _no_bool(value: object) -> object:
+def _number(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("expected a number, not true or false")
+    if isinstance(value, str):
+        raise ValueError("expected a number, not text")
     return value
 
 
-# YAML 1.1 reads 1e-3 as a string; pydantic's lax mode turns it into the number that was meant.
-Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_no_bool)]
+def _whole(value: object) -> object:
+    # DVC would name a trainer after the shard 1.0.
+    if isinstance(value, float):
+        raise ValueError("expected a whole number, written without a point")
+    return _number(value)
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(_whole)]
 
 
 class _Section(BaseModel):
@@ -35,11 +43,24 @@ class Data(_Section):
     root: Path
     image_size: Count = Field(ge=8, le=512)
 
+    @field_validator("root", mode="before")
+    @classmethod
+    def _root_is_a_local_folder(cls, root: object) -> object:
+        if isinstance(root, str) and (not root or "://" in root or "\0" in root):
+            raise ValueError("expected a folder of this machine")
+        return root
+
+
+def _listed(shards: object) -> object:
+    if not isinstance(shards, list | tuple):
+        raise ValueError("expected a list written out, [0, 1, ..., S-1]")
+    return shards
+
 
 class Sisa(_Section):
     """The partition: ``shards`` lists the shard ids 0, 1, …, S-1; each has ``slices`` slices."""
 
-    shards: tuple[Count, ...]
+    shards: Annotated[tuple[Count, ...], BeforeValidator(_listed)]
     slices: Count = Field(ge=1, le=1000)
     aggregation: Literal["mean", "vote"]
 
@@ -174,19 +195,11 @@ def load_params(path: Path) -> Params:
     Raises ParamsError naming each misspelt, missing or out-of-range key with what was found and
     what is allowed.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(f"{path} does not exist; copy one from profiles/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}") from None
-    return check_params(document, path)
+    return check_params(read_document(path), path)
 
 
 def check_params(document: object, path: Path | str) -> Params:
     """Validate what ``path`` holds; raises as ``load_params`` does."""
-    if not isinstance(document, dict):
-        raise ParamsError(f"{path} must hold sections of keys, found {type(document).__name__}")
     try:
         return Params.model_validate(document)
     except ValidationError as error:

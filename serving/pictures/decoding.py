@@ -84,7 +84,7 @@ def _read_header(content: bytes, formats: Sequence[str]) -> Header:
         if name in formats and known(content):
             return read(content)
     raise BadPicture(
-        "the file is not a picture that is read here",
+        "unsupported picture format",
         f"{', '.join(formats[:-1])} or {formats[-1]}",
         f"a file that begins with {content[:16]!r}",
     )

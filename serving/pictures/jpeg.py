@@ -58,7 +58,7 @@ def read_jpeg(content: bytes) -> Header:
     if not structure.precise:
         raise BadPicture("the picture is not complete", "a frame", "none before the end marker")
     if structure.depth != 8:
-        raise BadPicture("the picture's pixels are of another kind", STILL, f"{structure.depth} bits a channel")
+        raise BadPicture("unsupported bit depth or colour mode", STILL, f"{structure.depth} bits a channel")
     if structure.frame not in (BASELINE, EXTENDED, PROGRESSIVE):
         found = f"the process of marker {structure.frame:#x}"
         raise BadPicture("the picture is of a rare kind", "baseline or progressive JPEG", found)
@@ -69,7 +69,7 @@ def read_jpeg(content: bytes) -> Header:
             raise
         raise BadPicture("the picture is of a rare kind", SUBSAMPLINGS, "another subsampling of its colours") from error
     if colours in ("CMYK", "YCCK"):
-        raise BadPicture("the picture's pixels are of another kind", STILL, f"colours of mode {colours}")
+        raise BadPicture("unsupported bit depth or colour mode", STILL, f"colours of mode {colours}")
     if short := [str(name) for name, mask in structure.precise.items() if mask != ALL]:
         found = f"none, or not all, for component {' and '.join(short)}"
         raise BadPicture("the picture is not complete", "scans for every component", found)

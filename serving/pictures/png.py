@@ -36,7 +36,7 @@ def read_png(content: bytes) -> Header:
     if colour not in CHANNELS:
         raise BadPicture("the picture is damaged", "a colour type of PNG", str(colour))
     if depth > 8:
-        raise BadPicture("the picture's pixels are of another kind", STILL, f"{depth} bits a channel")
+        raise BadPicture("unsupported bit depth or colour mode", STILL, f"{depth} bits a channel")
     data, exif, transparent = [], b"", b""
     for kind, body, _ in chunks:
         if kind == b"IDAT":

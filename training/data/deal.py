@@ -1,6 +1,6 @@
 """Which samples are trained on, and in which shard and slice: from parameters, forget lists and source.
 
-``deal`` is pure. Partition writes what it says, membership and drills ask it, and so does the command.
+``deal`` is pure. Partition writes what it says; membership and drills ask it.
 """
 
 from __future__ import annotations

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from training.errors import ForgetListError
 
+# What people and systems put beside lists and nobody means as one. An editor's leftover (requests.txt~,
+# .requests.txt.swp) may hold what was not saved, so it is refused.
+NOT_LISTS = ("README.md", ".gitkeep", ".gitignore", ".DS_Store", "Thumbs.db", "desktop.ini")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -23,19 +27,45 @@ class Entry:
 def read_forget_lists(folder: Path) -> list[Entry]:
     """Every entry of every list, in order of file name and line; an id may be listed more than once.
 
-    A comment starts with ``#`` at the start of a line or after a space. Raises ForgetListError when the
-    folder is missing, a list is not UTF-8, or a file beside the lists looks like one but would not
-    be read: a request must never be skipped silently.
+    A comment starts with ``#`` at the start of a line or after a space. Raises ForgetListError naming
+    every list that cannot be read, and everything beside the lists that might be meant as one: a request must
+    never be skipped silently.
     """
-    if not folder.is_dir():
-        raise ForgetListError(f"the folder {folder} is missing; create it if nothing is to be forgotten")
-    lists = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "README.md")
+    lists, problems = find_lists(folder)
+    entries = []
     for path in lists:
-        if path.suffix != ".txt" or not path.is_file():
-            raise ForgetListError(
-                f"{path} would not be read: forget lists are named {folder}/NAME.txt; rename or remove it"
+        try:
+            entries += _read_list(path)
+        except ForgetListError as error:
+            problems.append(str(error))
+    if problems:
+        raise ForgetListError("\n".join(problems))
+    return entries
+
+
+def find_lists(folder: Path) -> tuple[list[Path], list[str]]:
+    """The lists, sorted, and in sentences what else lies there and would not be read.
+
+    Raises ForgetListError when the folder itself is missing or cannot be read.
+    """
+    try:
+        paths = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ForgetListError(f"the folder {folder} is missing; create it if nothing is to be forgotten") from None
+    except OSError as error:
+        raise ForgetListError(f"{folder} cannot be read ({error.strerror}); allow reading it") from error
+    lists, problems = [], []
+    for path in paths:
+        if path.is_file() and path.name in NOT_LISTS:
+            continue
+        if path.is_file() and path.suffix == ".txt" and not path.name.startswith("."):
+            lists.append(path)
+        else:
+            problems.append(
+                f"{path} would not be read: forget lists are named {folder}/NAME.txt and are files, not hidden; rename "
+                "or remove it"
             )
-    return [entry for path in lists for entry in _read_list(path)]
+    return lists, problems
 
 
 def _read_list(path: Path) -> list[Entry]:
@@ -43,6 +73,8 @@ def _read_list(path: Path) -> list[Entry]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ForgetListError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
+    except OSError as error:
+        raise ForgetListError(f"{path} cannot be read ({error.strerror}); allow reading it, or remove it") from error
     entries = []
     for number, line in enumerate(text.splitlines(), start=1):
         sample_id = ("" if line.startswith("#") else line.split(" #")[0].split("\t#")[0]).strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -10,92 +11,74 @@ import numpy as np
 
 from serving.pictures.bad import BadPicture
 from serving.pictures.decoding import decode_picture
+from training.data.listing import SPLITS, list_pictures, shown
 from training.data.source import Samples, Source, fingerprint
 from training.data.store import Image
 from training.errors import SourceError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+NAMED = 20  # problems; more are counted
 
 
 def imagefolder(root: Path, size: int) -> Source:
-    """Raises SourceError when ``root`` is of another shape, or a name could not stand in a forget list."""
-    splits = {split: root / split for split in ("train", "test")}
-    for folder in splits.values():
-        if not folder.is_dir():
-            raise SourceError(
-                f"data.source is imagefolder, but {folder} is not a folder; expected "
-                f"{root}/train/CLASS/* and {root}/test/CLASS/*"
-            )
-    # A class is a folder, also an empty one: forgetting the last picture of a class must not
-    # renumber the others.
-    classes = tuple(
-        sorted(
-            {
-                entry.name
-                for folder in splits.values()
-                for entry in folder.iterdir()
-                if entry.is_dir() and not entry.name.startswith(".")
-            }
-        )
+    """Raises SourceError naming all that keeps ``root`` from being used: see ``list_pictures``."""
+    found = list_pictures(root)
+    if found.problems:
+        more = [f"  … and {len(found.problems) - NAMED} more"] if len(found.problems) > NAMED else []
+        lines = [f"{root} cannot be used; nothing was changed", *(f"  {line}" for line in found.problems[:NAMED])]
+        raise SourceError("\n".join(lines + more))
+    train, test = (read_folder(root / split, found.pictures[split], found.classes, size) for split in SPLITS)
+    return Source(
+        classes=found.classes,
+        train=train,
+        test=test,
+        find=find_path(train.ids, found.classes),
+        skipped=found.skipped,
+        files=tuple(f"{split}/{name}" for split in SPLITS for name in found.pictures[split]),
     )
-    if len(classes) < 2:
-        raise SourceError(f"{root} holds {len(classes)} class folder(s); a classifier needs at least 2")
-    found = [find_pictures(folder, classes) for folder in splits.values()]
-    train, test = (
-        read_folder(folder, paths, classes, size) for folder, (paths, _) in zip(splits.values(), found, strict=True)
-    )
-    suffixes = ", ".join(SUFFIXES)
-    skipped = tuple(
-        f"{folder}: {count} files skipped, not named as pictures ({suffixes})"
-        for folder, (_, count) in zip(splits.values(), found, strict=True)
-        if count
-    )
-    return Source(classes=classes, train=train, test=test, find=find_path(train.ids), skipped=skipped)
 
 
-def find_pictures(folder: Path, classes: Sequence[str]) -> tuple[list[Path], int]:
-    """The pictures of a split, sorted, and how many files beside them are not named as pictures."""
-    files = [path for name in classes for path in (folder / name).rglob("*") if path.is_file()]
-    paths = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
-    return paths, len(files) - len(paths)
+def read_folder(folder: Path, ids: Sequence[str], classes: Sequence[str], size: int) -> Samples:
+    """The pictures of a split; an id is a path below ``folder`` that begins with the class.
 
-
-def read_folder(folder: Path, paths: Sequence[Path], classes: Sequence[str], size: int) -> Samples:
-    ids = tuple(path.relative_to(folder).as_posix() for path in paths)
-    for sample_id in ids:
-        if (
-            sample_id.startswith("#")
-            or " #" in sample_id
-            or sample_id != sample_id.strip()
-            or not sample_id.isprintable()
-        ):
-            raise SourceError(
-                f"{folder}: the name {sample_id!r} could not be written in a forget list (it starts with '#', or holds "
-                "' #', a leading or trailing space, or an unprintable character); rename the file"
-            )
-    labels = np.array([classes.index(path.relative_to(folder).parts[0]) for path in paths], np.int64)
+    Raises SourceError naming a file that cannot be read, also when it was there when it was listed.
+    """
+    number = {name: index for index, name in enumerate(classes)}
     return Samples(
-        ids=ids,
-        labels=labels,
-        fingerprints=tuple(fingerprint(path.read_bytes(), size) for path in paths),
-        decode=lambda index: read_picture(paths[index], size),
+        ids=tuple(ids),
+        labels=np.array([number[sample_id.split("/")[0]] for sample_id in ids], np.int64),
+        fingerprints=tuple(fingerprint(read_file(folder / sample_id), size) for sample_id in ids),
+        decode=lambda index: read_picture(folder / ids[index], size),
     )
 
 
 def read_picture(path: Path, size: int) -> Image:
-    """The picture as an image; raises SourceError naming the file when it cannot be decoded."""
+    """The picture as an image; raises SourceError naming the file when it cannot be read or decoded."""
     try:
-        with path.open("rb") as file:
-            image, _ = decode_picture(file, (size, size), formats=FORMATS)
-    except (OSError, BadPicture) as error:
-        raise SourceError(f"{path}: not a readable picture ({error}); fix or remove the file") from error
+        image, _ = decode_picture(io.BytesIO(read_file(path)), (size, size), formats=FORMATS)
+    except BadPicture as error:
+        raise SourceError(f"{shown(path)}: not a readable picture ({error}); fix or remove the file") from error
+    except MemoryError as error:
+        raise SourceError(f"{shown(path)}: there is not enough memory to decode it; make it smaller") from error
     return image
 
 
-def find_path(ids: Sequence[str]) -> Callable[[str], int | None]:
-    """``Source.find`` where ids are paths."""
+def read_file(path: Path) -> bytes:
+    """A file's bytes; raises SourceError naming it."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise SourceError(f"{shown(path)} vanished while the source was read; run it again") from None
+    except OSError as error:
+        raise SourceError(f"{shown(path)} cannot be read ({error.strerror}); allow reading it, or remove it") from error
+    except MemoryError as error:
+        raise SourceError(f"{shown(path)}: there is not enough memory to read it; remove it") from error
+
+
+def find_path(ids: Sequence[str], classes: Sequence[str]) -> Callable[[str], int | None]:
+    """``Source.find`` where ids are paths below a class."""
     positions = {sample_id: index for index, sample_id in enumerate(ids)}
+    cases = {sample_id.casefold(): sample_id for sample_id in ids}
     spellings = {unicodedata.normalize("NFC", sample_id): sample_id for sample_id in ids}
 
     def find(sample_id: str) -> int | None:
@@ -109,6 +92,11 @@ def find_path(ids: Sequence[str]) -> Callable[[str], int | None]:
         same = spellings.get(unicodedata.normalize("NFC", sample_id))
         if same is not None:
             raise ValueError(f"spelt with other Unicode characters than the file {same!r}; copy that name")
+        if path.parts[0] not in classes:
+            raise ValueError(f"there is no class {path.parts[0]!r}; the classes are {', '.join(classes)}")
+        same = cases.get(sample_id.casefold())
+        if same is not None:
+            raise ValueError(f"upper and lower case differ from those of the file {same!r}; copy that name")
         return None
 
     return find

@@ -42,7 +42,8 @@ class Source:
 
     ``find(id)``: position of the training sample of that id, or None when it is a valid id whose
     picture is already gone. Raises ValueError saying why an id cannot exist. ``skipped``: what lies in
-    the source but is not taken, a sentence for each split.
+    the source but is not taken, a sentence each. ``files``: those below the source's folder that
+    samples are read from, where a sample is a file: DVC has to notice when one is gone.
     """
 
     classes: tuple[str, ...]
@@ -50,6 +51,7 @@ class Source:
     test: Samples
     find: Callable[[str], int | None]
     skipped: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def open_source(data: Data, root: Path) -> Source:

@@ -1,4 +1,4 @@
-"""The story of a deletion, told by runs of the pipeline: before it, after it, and without what is deleted.
+"""Runs a drill: before, after, retrained from scratch: before it, after it, and without what is deleted.
 
 "before" and "after" happen in one workspace, ``.drills/NAME/unlearned``, as a deletion does in the
 project; "retrained" in another one, ``.drills/NAME/scratch``, that never holds the samples.

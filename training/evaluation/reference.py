@@ -29,7 +29,8 @@ def reference_attack(members: Floats, non_members: Floats, seed: int, draws: int
     side = min(len(members), len(non_members), limit)
     if side < FOLDS:
         raise Uncomputable(
-            f"{FOLDS} folds need {FOLDS} samples a side, there are {len(members)} and {len(non_members)}"
+            f"{FOLDS}-fold cross-validation needs {FOLDS} samples a side, there are {len(members)} and "
+            f"{len(non_members)}"
         )
     random = np.random.default_rng(seed)
     accuracies = []

@@ -1,4 +1,4 @@
-"""Reading the release candidate, for those who judge or publish it."""
+"""Reading the release candidate, for evaluation and publishing."""
 
 from __future__ import annotations
 

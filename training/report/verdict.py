@@ -53,7 +53,7 @@ def backdoor_sentences(now: Evidence) -> Iterator[str]:
     left = f"{counted(now.poisoned, 'poisoned sample')} still in training" if now.poisoned else "all of it is forgotten"
     yield (
         f"A backdoor was planted; {left}. The trigger turns {success.value:.1%} of the other classes' test images "
-        f"into its class; without the trigger, {baseline.value:.1%} of them are taken for it."
+        f"into its class; without the trigger, {baseline.value:.1%} of them are classified as it."
     )
     if now.list.listed:
         yield POISONED_LIST

@@ -13,6 +13,7 @@ from typing import Any
 
 from training.data.deal import Partition, deal, ids_digest
 from training.data.forget_list import Entry, read_forget_lists
+from training.data.ignored import refuse_ignored
 from training.data.monitoring import check_monitored
 from training.data.source import Samples, open_source
 from training.data.store import Row, write_shard
@@ -37,6 +38,8 @@ def write_partition(workspace: Workspace) -> None:
     for sentence in source.skipped:
         print(sentence)
     lists = read_forget_lists(workspace.forget_folder)
+    refuse_ignored(workspace.root, workspace.root / params.data.root, source.files)
+    refuse_ignored(workspace.root, workspace.forget_folder, ["requests.txt", *(entry.file.name for entry in lists)])
     dealt = deal(params, lists, source)
     if not params.forget.apply:
         check_monitored(workspace, dealt)

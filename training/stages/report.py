@@ -1,4 +1,4 @@
-"""Stage report: what a person should know of this generation, beside the one before."""
+"""Stage report: the report on this generation, beside the one before."""
 
 from __future__ import annotations
 

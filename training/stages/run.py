@@ -53,7 +53,7 @@ def advised(error: SisaError) -> str:
 
 
 def shortened(text: str) -> str:
-    """Paths in the workspace as a person there would type them."""
+    """Paths relative to the workspace."""
     return text.replace(f"{here().root}{os.sep}", "")
 
 

@@ -1,0 +1,143 @@
+"""`sisa check`: all that would stop a run, named at once, before DVC meets it.
+
+DVC fills parameters into dvc.yaml before any stage can say what is wrong with them, and calls the outcome
+"unexpected error". Nothing is written, no picture is opened, and nothing slow is imported where it can be helped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from training.data.forget_list import read_forget_lists
+from training.data.ignored import refuse_ignored
+from training.data.listing import Listing, is_folder, list_pictures, survey
+from training.document import read_document
+from training.errors import CheckError, SisaError
+from training.params import INITIAL_WEIGHTS_FOLDER, Data, Network, check_params
+from training.workspace import Workspace
+
+# Files and folders that stages write, none of which may hold the source or lie in it.
+WRITTEN = ("data/shards", "data/test.npy", "data/partition.json", "data/poisoned.txt", "models", "reports", ".sisa")
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+def check(workspace: Workspace) -> None:
+    """Raises CheckError with a line for everything that is wrong with parameters, source, lists and weights."""
+    path = workspace.root / "params.yaml"
+    document: dict[str, Any] = {}
+    problems: list[str] = []
+
+    def parameters() -> None:
+        document.update(read_document(path))
+        check_params(document, path)
+
+    problems += raised(parameters)
+    # A parameter that is wrong elsewhere does not keep the rest from being looked at.
+    data, network = section(document, "data", Data), section(document, "network", Network)
+    if data is not None:
+        problems += wrong_source(workspace.root, data)
+    problems += wrong_lists(workspace)
+    if network is not None:
+        problems += wrong_weights(workspace.root, network)
+    if document.get("device") == "cuda" and not has_cuda():
+        problems.append("device: cuda, but this machine or this build of torch has no CUDA device; use auto or cpu")
+    if problems:
+        raise CheckError("\n".join([f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems]))
+
+
+def section(document: dict[str, Any], name: str, model: type[Section]) -> Section | None:
+    """A section of the parameters by itself; None when it is not valid, which the parameters' own check says."""
+    try:
+        return model.model_validate(document.get(name))
+    except ValidationError:
+        return None
+
+
+def raised(look: Callable[[], object]) -> list[str]:
+    """The message of what ``look`` raises, if it does."""
+    try:
+        look()
+    except SisaError as error:
+        return [str(error)]
+    return []
+
+
+def wrong_source(root: Path, data: Data) -> list[str]:
+    """What is wrong with the source's folder; what lies in it is looked at only where it is one of pictures."""
+    folder = Path(os.path.normpath(root / data.root))
+    overlapping = [name for name in WRITTEN if within(folder, root / name)]
+    if overlapping:
+        return [
+            f"data.root: {folder} holds or lies in {', '.join(overlapping)}, which the pipeline writes; move the "
+            "source into a folder of its own"
+        ]
+    if not is_folder(folder):
+        home = " (~ is not read as your home folder here)" if data.root.parts[0].startswith("~") else ""
+        return [f"data.root: {folder} is not a folder{home}; make it, or give the one that holds the source"]
+    if data.source != "imagefolder":
+        return survey(folder).problems
+    listing = list_pictures(folder)
+    return [*listing.problems, *raised(lambda: refuse_ignored(root, folder, files_of(listing)))]
+
+
+def files_of(listing: Listing) -> list[str]:
+    return [f"{split}/{name}" for split, names in listing.pictures.items() for name in names]
+
+
+def within(one: Path, another: Path) -> bool:
+    """Whether one of two paths is the other, or lies in it."""
+    return one.is_relative_to(another) or another.is_relative_to(one)
+
+
+def wrong_lists(workspace: Workspace) -> list[str]:
+    folder = workspace.forget_folder
+    names = ["requests.txt", *(path.name for path in sorted(folder.glob("[!.]*.txt")))]  # the first may still come
+    looks = (lambda: read_forget_lists(folder), lambda: refuse_ignored(workspace.root, folder, names))
+    return [problem for look in looks for problem in raised(look)]
+
+
+def wrong_weights(root: Path, network: Network) -> list[str]:
+    """What is wrong with the folder of initial weights, and with the file that is named."""
+    folder = root / INITIAL_WEIGHTS_FOLDER
+    if not is_folder(folder):
+        return [f"{folder} is not a folder; make it, also an empty one: DVC looks at it"]
+    found = survey(folder)
+    problems, path = found.problems, root / network.weights
+    if path.parent != folder:
+        return problems
+    if path.name not in found.files:
+        problems.append(
+            f"network.weights: {path} is not a file that can be read; put a state dict there, or use none or imagenet"
+        )
+    return [*problems, *raised(lambda: refuse_ignored(root, folder, [path.name]))]
+
+
+def has_cuda() -> bool:
+    """Whether torch would find a CUDA device, as far as can be told without importing it, which takes seconds."""
+    package = find_spec("torch")
+    assert package is not None
+    assert package.origin is not None
+    build = (Path(package.origin).parent / "version.py").read_text(encoding="utf-8")
+    if re.search(r"^hip\b.*=\s*'", build, re.MULTILINE):
+        return True  # for ROCm, which answers to the same name: the trainer will say
+    return re.search(r"^cuda\b.*=\s*'", build, re.MULTILINE) is not None and cuda_devices() > 0
+
+
+def cuda_devices() -> int:
+    """How many devices the CUDA driver shows to this process, with respect to CUDA_VISIBLE_DEVICES."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return count.value if found else 0
