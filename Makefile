@@ -31,8 +31,11 @@ serve: setup ## answer over HTTP on the models there are: http://localhost:3000 
 # Older bentos are deleted: they hold models that know what has been forgotten since.
 bento: setup ## build the service and its models into one folder, .bentoml/bentos/sisa/… (EXTRA=gpu)
 	rm -rf .bentoml/bentos && mkdir -p .bentoml
-	sed 's/requirements-cpu/requirements-$(EXTRA)/' bentofile.yaml > .bentoml/bentofile.yaml
-	. .venv/bin/activate && sisa publish && bentoml build --bentofile .bentoml/bentofile.yaml .
+	. .venv/bin/activate && sisa publish && \
+		generation=$$(python -c 'import json; print(json.load(open("models/ensemble.json"))["generation"])') && \
+		sed -e 's/requirements-cpu/requirements-$(EXTRA)/' -e "/MIN_GENERATION/{n;s/0/$$generation/;}" \
+			bentofile.yaml > .bentoml/bentofile.yaml && \
+		bentoml build --bentofile .bentoml/bentofile.yaml .
 
 containerize: bento ## make the image sisa:latest of it; without a Docker engine, only write its Containerfile
 	@if docker info > /dev/null 2>&1; then \

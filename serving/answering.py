@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from serving.api import describe, encode
+from serving.api import confirm, describe, encode
 from serving.batching import Batcher, Scores
-from serving.decoding import Images, Shape
+from serving.decoding import Images, Shape, decode_withdrawal
 from serving.ensemble.aggregation import Aggregation
 from serving.ensemble.loading import Ensemble
 from serving.ensemble.manifest import EnsembleUnavailable
+from serving.ensemble.turnout import Turnout, shards_needed
 from serving.generations import Generations
 from serving.metrics import (
     BATCH_IMAGES,
@@ -24,24 +25,37 @@ from serving.metrics import (
     FLOOR,
     GENERATION,
     PREDICTIONS,
+    QUORUM_LOST,
     READY,
+    SHARDS_ANSWERING,
+    SHARDS_PENDING,
+    WITHDRAWALS,
+    WITHDRAWN,
     images_of,
 )
-from serving.reading import Body, check_query, read_files, read_json, read_npy
+from serving.reading import INLINE_BYTES, Body, check_content_type, check_query, read_files, read_json, read_npy
 from serving.refusal import Refusal, failure
 from serving.settings import Settings
+
+logger = logging.getLogger("serving")
 
 WATCH_SECONDS = 1.0
 
 
 class Answering:
-    """Everything one worker needs to answer. Raises EnsembleUnavailable when the provider is not available."""
+    """Everything one worker needs to answer.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    ``has_floor``: whether anything but the published manifest said, when the service started, which generation
+    is the newest. Raises EnsembleUnavailable when the provider is not available.
+    """
+
+    def __init__(self, settings: Settings, has_floor: bool) -> None:
+        self._settings, self._has_floor = settings, has_floor
         self.generations = Generations(
-            settings.models, settings.state / "floor.json", settings.provider, settings.thread_count
+            settings.models, settings.state, settings.provider, settings.thread_count, settings.min_generation
         )
+        self._lost: Refusal | None = None  # the quorum, as it was logged
+        self._writer = ThreadPoolExecutor(1, "withdraw")  # its own: others may be busy opening models
         self._batcher = Batcher(settings.max_batch, BATCH_IMAGES.observe)
         self._decoders = ThreadPoolExecutor(settings.thread_count, "decode")
 
@@ -52,14 +66,33 @@ class Answering:
             await asyncio.sleep(WATCH_SECONDS)
 
     async def is_ready(self) -> bool:
-        """Whether the published generation can answer."""
-        generation = 0
-        with contextlib.suppress(EnsembleUnavailable):  # its reason is logged where it is raised
-            generation = (await self.current()).generation
-        READY.set(generation > 0)
-        GENERATION.set(generation)
-        FLOOR.set(self.generations.newest_seen)
-        return generation > 0
+        """Whether the published generation can answer, with as many shards as must."""
+        try:
+            ensemble = await self.current()
+        except EnsembleUnavailable:  # its reason is logged where it is raised
+            ensemble = None
+        turnout = ensemble.turnout if ensemble else None
+        lost = lost_quorum(turnout, self._settings.quorum) if turnout else None
+        ready = ensemble is not None and lost is None
+        if lost != self._lost and lost is not None:
+            logger.error("not ready: %s: expected %s, found %s", lost.error, lost.expected, lost.found)
+        self._lost = lost
+        READY.set(ready)
+        GENERATION.set(ensemble.generation if ensemble and ready else 0)
+        FLOOR.set(self.generations.floor)
+        SHARDS_ANSWERING.set(turnout.answered if turnout else 0)
+        SHARDS_PENDING.set(len(turnout.pending) if turnout else 0)
+        QUORUM_LOST.set(lost is not None)
+        WITHDRAWN.set(self.generations.withdrawn)
+        return ready
+
+    async def _voting(self) -> Ensemble:
+        """``current``, if as many shards answer as must. Raises Refusal when they do not."""
+        ensemble = await self.current()
+        refusal = lost_quorum(ensemble.turnout, self._settings.quorum)
+        if refusal is not None:
+            raise refusal
+        return ensemble
 
     async def current(self) -> Ensemble:
         """What is published now; loaded in a thread if it is new. Raises EnsembleUnavailable."""
@@ -72,11 +105,44 @@ class Answering:
         """``GET /v1/ensemble``."""
         try:
             check_query(request, ())
-            return JSONResponse(describe(await self.current(), self._settings))
+            ensemble = await self.current()
+            floor = self.generations.floor if self._has_floor else None
+            return JSONResponse(describe(ensemble, self._settings, floor))
         except Refusal as refusal:
             return refusal.response()
         except EnsembleUnavailable:
             return unavailable().response()
+
+    async def withdraw(self, request: Request) -> Response:
+        """``POST /v1/withdraw``. Confirmed only when no answer of any worker can come from these models any more."""
+        request_id = request.scope["sisa.request_id"]
+        try:
+            check_query(request, ())
+            check_content_type(request, "application/json")
+            digests = decode_withdrawal(await request.body())
+            loop = asyncio.get_running_loop()
+            withdrawal = await loop.run_in_executor(self._writer, self.generations.withdraw, digests)
+        except Refusal as refusal:
+            return refusal.response()
+        except (EnsembleUnavailable, OSError) as error:
+            logger.error("request %s: nothing was withdrawn: %s", request_id, error)
+            return not_kept().response()
+        except ClientDisconnect:
+            return Refusal(400, "the connection ended before the body was complete").response()
+        except Exception:
+            return failure(request_id).response()
+        confirmation = confirm(digests, withdrawal, self._settings)
+        WITHDRAWALS.inc()
+        logger.warning(
+            "request %s: withdrawn for ever: %s; of these now: %s; listed by generation %s: %s",
+            request_id,
+            ", ".join(confirmation["withdrawn"]),
+            ", ".join(sorted(withdrawal.fresh)) or "none",
+            confirmation["generation"],
+            ", ".join(confirmation["listed"] or ()) or "none",
+        )
+        request.scope["sisa.notes"].update(withdrawn=len(withdrawal.fresh))
+        return JSONResponse(confirmation)
 
     async def predict_json(self, request: Request) -> Response:
         """``POST /v1/predict``."""
@@ -92,11 +158,13 @@ class Answering:
 
     async def _answer(self, request: Request, read: Callable[[Request, Settings], Awaitable[Body]]) -> Response:
         try:
-            await self.current()  # not ready: say so before a long body is sent
+            length = request.headers.get("content-length", "")
+            if not (length.isdecimal() and int(length) <= INLINE_BYTES):
+                await self._voting()  # not ready: say so before a long body is sent
             mode = check_query(request, ("mode",))
             body = await read(request, self._settings)
             while True:
-                ensemble = await self.current()
+                ensemble = await self._voting()
                 images, named = await self._decode(body, ensemble.manifest.image_shape)
                 if mode is not None and named is not None and mode != named:
                     raise Refusal(
@@ -105,7 +173,7 @@ class Answering:
                 chosen = mode or named or ensemble.manifest.aggregation
                 scores = await self._batcher.scores(ensemble, images)
                 answer = encode(ensemble, scores, chosen)
-                # The last moment: what was superseded meanwhile is computed again, never sent.
+                # The last moment: what was superseded or withdrawn meanwhile is computed again, never sent.
                 if self.generations.is_current(ensemble):
                     break
         except Refusal as refusal:
@@ -123,6 +191,33 @@ class Answering:
         if body.quick:
             return body.decode(shape)
         return await asyncio.get_running_loop().run_in_executor(self._decoders, body.decode, shape)
+
+
+def lost_quorum(turnout: Turnout, quorum: float) -> Refusal | None:
+    """503 when fewer shards answer than must."""
+    needed = shards_needed(turnout.of, quorum)
+    if turnout.answered >= needed:
+        return None
+    return Refusal(
+        503,
+        "too few shards answer",
+        None,
+        f"at least {needed} of the {turnout.of} shards with samples (serve.quorum {quorum:g})",
+        f"{turnout.answered} answer; pending: {', '.join(map(str, turnout.pending))}",
+        {"Retry-After": "60"},
+    )
+
+
+def not_kept() -> Refusal:
+    """503 for a withdrawal that could not be written: it does not hold."""
+    return Refusal(
+        503,
+        "nothing was withdrawn",
+        None,
+        "an intact list of withdrawn models in a state folder that can be written to",
+        "the reason is in the service's log",
+        {"Retry-After": "1"},
+    )
 
 
 def unavailable() -> Refusal:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Set
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import onnxruntime
 from bentoml import IODescriptor
@@ -16,8 +17,10 @@ from serving.batching import Scores
 from serving.body import body_schema
 from serving.ensemble.aggregation import Aggregation, choose
 from serving.ensemble.loading import Ensemble
-from serving.ensemble.manifest import Forgotten
+from serving.ensemble.manifest import Forgotten, LedgerHead, Manifest
 from serving.ensemble.robustness import robustness
+from serving.ensemble.turnout import Turnout, shards_needed, turnout
+from serving.generations import Withdrawal
 from serving.settings import Settings
 
 
@@ -30,8 +33,8 @@ class Prediction(BaseModel):
     probabilities: list[float] = Field(description="mean probability of each class over the shards")
     votes: list[int] = Field(description="number of shards that find each class the most probable")
     robustness: int = Field(
-        description="that many shards' models may be replaced by anything and the vote's answer stays (DPA, Levine & "
-        "Feizi 2021); says nothing of the mean's answer"
+        description="that many shards' models may be replaced by anything, and every pending shard may come back with "
+        "anything, and the vote's answer stays (DPA, Levine & Feizi 2021); says nothing of the mean's answer"
     )
 
 
@@ -40,17 +43,20 @@ class Predictions(IODescriptor):  # type: ignore[misc]
 
     generation: int = Field(description="generation of the ensemble that answered")
     mode: Aggregation
+    turnout: Turnout
     predictions: list[Prediction]
 
 
 class Shard(BaseModel):
-    """One shard of the ensemble; one that abstains has no model."""
+    """One shard of the ensemble; one that abstains has no samples, or its model was withdrawn."""
 
     shard: int
     retained: int = Field(description="training samples it holds now")
     key: str = Field(description="hex SHA-256 over its recipe and every sample it was trained on")
     abstains: bool
     sha256: str | None = Field(description="of its ONNX file")
+    pending: bool = Field(description="its model was withdrawn, and no other has been published yet")
+    earlier_slice: int | None = Field(description="the slice after which its model was taken, where it is not the last")
 
 
 class Limits(BaseModel):
@@ -71,10 +77,30 @@ class EnsembleDescription(BaseModel):
     image_shape: tuple[int, int, int]
     retained: int = Field(description="training samples of all shards together")
     forgotten: Forgotten
+    turnout: Turnout
+    needed: int = Field(description="shards that must answer; with fewer, predictions are 503")
     shards: list[Shard]
-    provider: str = Field(description="onnxruntime's execution provider")
+    ledger: LedgerHead | None = Field(description="the ledger as it was before this generation was entered")
+    floor: int | Literal["none"] = Field(
+        description="no lower generation answers; none: this service started without state and without "
+        "SISA_SERVE_MIN_GENERATION, so nothing but what is published says which one is the newest"
+    )
+    provider: str | None = Field(description="onnxruntime's execution provider; null when no shard answers")
     limits: Limits
     versions: dict[str, str]
+
+
+class Confirmation(BaseModel):
+    """What was withdrawn: it holds for all workers and all replicas that share the state, and for ever."""
+
+    withdrawn: list[str] = Field(description="the request's digests; none of them will ever answer again")
+    total: int = Field(description="digests that were ever withdrawn here")
+    listed: list[str] | None = Field(
+        description="those of the request's digests that the published manifest lists; null when it cannot be read"
+    )
+    generation: int | None = Field(description="of the published manifest")
+    turnout: Turnout | None = Field(description="of that manifest without all that was withdrawn")
+    needed: int | None = Field(description="shards that must answer; with fewer, predictions are 503")
 
 
 class Problem(BaseModel):
@@ -97,7 +123,7 @@ def encode(ensemble: Ensemble, scores: Scores, mode: Aggregation) -> bytes:
         shares,
         probabilities,
         scores.votes.tolist(),
-        robustness(scores.votes).tolist(),
+        robustness(scores.votes, pending=len(ensemble.turnout.pending)).tolist(),
         strict=True,
     )
     predictions = [
@@ -111,12 +137,17 @@ def encode(ensemble: Ensemble, scores: Scores, mode: Aggregation) -> bytes:
         }
         for label, share, row, votes, replaceable in rows
     ]
-    document = {"generation": ensemble.generation, "mode": mode, "predictions": predictions}
+    document = {
+        "generation": ensemble.generation,
+        "mode": mode,
+        "turnout": ensemble.turnout.model_dump(),
+        "predictions": predictions,
+    }
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def describe(ensemble: Ensemble, settings: Settings) -> dict[str, Any]:
-    """EnsembleDescription, as it is sent."""
+def describe(ensemble: Ensemble, settings: Settings, floor: int | None) -> dict[str, Any]:
+    """EnsembleDescription, as it is sent; ``floor``: None where nothing vouches for one."""
     manifest = ensemble.manifest
     description = EnsembleDescription(
         generation=ensemble.generation,
@@ -126,8 +157,12 @@ def describe(ensemble: Ensemble, settings: Settings) -> dict[str, Any]:
         image_shape=manifest.image_shape,
         retained=sum(shard.retained for shard in manifest.shards),
         forgotten=manifest.forgotten,
+        turnout=ensemble.turnout,
+        needed=shards_needed(ensemble.turnout.of, settings.quorum),
         shards=[Shard.model_validate(shard.model_dump()) for shard in manifest.shards],
-        provider=ensemble.sessions[0].get_providers()[0],
+        ledger=manifest.ledger if isinstance(manifest, Manifest) else None,
+        floor=floor or "none",
+        provider=ensemble.sessions[0].get_providers()[0] if ensemble.sessions else None,
         limits=Limits.model_validate(settings.model_dump(include=set(Limits.model_fields))),
         versions={
             "python": platform.python_version(),
@@ -135,7 +170,23 @@ def describe(ensemble: Ensemble, settings: Settings) -> dict[str, Any]:
             **{name: version(name) for name in ("bentoml", "numpy", "pillow", "simplejpeg")},
         },
     )
-    return description.model_dump()
+    return description.model_dump(mode="json")
+
+
+def confirm(digests: Set[str], withdrawal: Withdrawal, settings: Settings) -> dict[str, Any]:
+    """Confirmation, as it is sent; ``digests``: the request's."""
+    manifest = withdrawal.manifest
+    listed = {shard.sha256 for shard in manifest.voters} if manifest else set()
+    left = turnout(manifest.without(withdrawal.withdrawn)) if manifest else None
+    confirmation = Confirmation(
+        withdrawn=sorted(digests),
+        total=len(withdrawal.withdrawn),
+        listed=sorted(digests & listed) if manifest else None,
+        generation=manifest.generation if manifest else None,
+        turnout=left,
+        needed=shards_needed(left.of, settings.quorum) if left else None,
+    )
+    return confirmation.model_dump(mode="json")
 
 
 class RawRequest(IODescriptor):  # type: ignore[misc]

@@ -18,6 +18,19 @@ def _as_if_given(schema: dict[str, Any]) -> None:
     schema.update(schema.pop("anyOf")[0])
 
 
+MAX_WITHDRAWN = 1000  # models in one request
+
+
+class WithdrawBody(BaseModel):
+    """``POST /v1/withdraw``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sha256: list[Annotated[str, Field(strict=True, pattern="^[0-9a-fA-F]{64}$")]] = Field(
+        min_length=1, max_length=MAX_WITHDRAWN, description="digests of the models, 64 hexadecimal digits each"
+    )
+
+
 class JsonBody(BaseModel):
     """``POST /v1/predict``."""
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from serving.body import JsonBody
+from serving.body import MAX_WITHDRAWN, JsonBody, WithdrawBody
 from serving.ensemble.aggregation import Aggregation
 from serving.pictures.bad import BadPicture
 from serving.pictures.decoding import FORMATS, decode_picture
@@ -43,6 +43,19 @@ def decode_json(body: bytes, shape: Shape, max_images: int) -> tuple[Images, Agg
     if array.shape[1:] != shape:
         raise Refusal(400, "the images are of another shape", "images", expected, f"shape {_dims(array.shape)}")
     return array, document.mode
+
+
+def decode_withdrawal(body: bytes) -> frozenset[str]:
+    """``{"sha256": [...]}`` to the digests, in lower case."""
+    expected = f'{{"sha256": [...]}}, 1 to {MAX_WITHDRAWN} digests of models, 64 hexadecimal digits each'
+    try:
+        return frozenset(digest.lower() for digest in WithdrawBody.model_validate_json(body).sha256)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in problem["loc"])
+        found = problem["msg"] if problem["type"] == "json_invalid" else short(problem["input"])
+        status = 413 if problem["type"] == "too_long" else 400
+        raise Refusal(status, "the body is not a list of digests", short(name)[1:-1] or None, expected, found) from None
 
 
 def _check_amount(body: bytes, shape: Shape, max_images: int, expected: str) -> None:

@@ -21,15 +21,17 @@ logger = logging.getLogger("serving")
 access_log = logging.getLogger("serving.access")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+WITHDRAW = "/v1/withdraw"
 PROBES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
 
 class Gate:
     """ASGI middleware around the whole service.
 
-    ``token``: what ``/v1/*`` asks for as ``Authorization: Bearer``, or None. ``max_concurrency``: requests
-    to ``/v1/*`` being processed at once. ``timeout``: seconds for a request, its body included. ``routes``: paths
-    that are counted under their own name; the rest counts as ``other``.
+    ``token``: what ``/v1/*`` asks for as ``Authorization: Bearer``, or None. ``admin_token``: what ``/v1/withdraw``
+    asks for instead; None: nobody may. ``max_concurrency``: requests to ``/v1/*`` being processed at once.
+    ``timeout``: seconds for a request, its body included. ``routes``: paths that are counted under their own name;
+    the rest counts as ``other``.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class Gate:
         app: ASGIApp,
         *,
         token: str | None,
+        admin_token: str | None,
         max_body_bytes: int,
         max_concurrency: int,
         timeout: float,
         routes: frozenset[str],
     ) -> None:
-        self._app, self._token, self._timeout, self._routes = app, token, timeout, routes
+        self._app, self._timeout, self._routes = app, timeout, routes
+        self._token, self._admin_token = token, admin_token
         self._max_body_bytes, self._max_concurrency = max_body_bytes, max_concurrency
         self._at_work = 0
 
@@ -80,10 +84,22 @@ class Gate:
 
     def _admit(self, exchange: Exchange) -> None:
         """Raises Refusal before anything of the body is read."""
-        if self._token is not None:
+        expected = self._token
+        if exchange.path == WITHDRAW:
+            expected = self._admin_token
+            if expected is None:
+                raise Refusal(
+                    403,
+                    "no models can be withdrawn here",
+                    None,
+                    "a service that was started with SISA_ADMIN_TOKEN",
+                    "none is set",
+                    {"Connection": "close"},
+                )
+        if expected is not None:
             given = exchange.headers.get(b"authorization", b"")
             scheme, _, token = given.partition(b" ")
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(b" "), self._token.encode()):
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(b" "), expected.encode()):
                 raise Refusal(
                     401,
                     "a token is needed" if not given else "the token is wrong",
@@ -98,7 +114,8 @@ class Gate:
         length = exchange.headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise exchange.too_long(f"{int(length)} bytes")
-        if self._at_work >= self._max_concurrency:
+        # A model must go however busy the service is.
+        if self._at_work >= self._max_concurrency and exchange.path != WITHDRAW:
             raise Refusal(
                 429,
                 "too many requests at once",

@@ -1,164 +1,133 @@
-"""The generation that may answer now: picked up when it is published, refused when it is not newer."""
+"""The generation that may answer now, without the models that were withdrawn.
+
+Picked up when it is published, refused when it is not newer.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
-import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from serving.ensemble.loading import Ensemble, Provider, execution_providers, open_session
 from serving.ensemble.manifest import EnsembleUnavailable, Manifest, Release, parse_manifest, read_manifest
+from serving.state import Floor, Mark, Withdrawn, mark
 
 logger = logging.getLogger("serving")
 
 RETRY_SECONDS = 1.0  # a manifest that could not be loaded is not tried again for so long
 
-# What tells one published file from another. The inode's change time is among it, since renaming an
-# old file back keeps all the rest.
-Mark = tuple[int, int, int, int]
+Marks = tuple[Mark | None, ...]  # of the manifest, and of the lists of withdrawn models
 
 
 @dataclass(frozen=True)
-class Floor:
-    """The highest generation seen, in a file, so that it survives restarts and is common to all workers."""
+class Withdrawal:
+    """What came of a request to withdraw: digests (hex SHA-256) that were not withdrawn before, and all there are.
 
-    path: Path
+    ``manifest``: what is published now, with all the models it lists; None when it cannot be read.
+    """
 
-    def read(self) -> tuple[int, str | None]:
-        """(generation, digest of its manifest); (0, None) before the first.
-
-        Raises EnsembleUnavailable when the file is damaged.
-        """
-        try:
-            document = json.loads(self.path.read_bytes())
-            return int(document["generation"]), str(document["manifest_sha256"])
-        except FileNotFoundError:
-            return 0, None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EnsembleUnavailable(
-                f"{self.path}, the highest generation seen, cannot be read ({error!r}); "
-                "delete it if what is published now is what should be served"
-            ) from error
-
-    def admit(self, generation: int, digest: str) -> None:
-        """Raise the floor to ``generation``.
-
-        Raises EnsembleUnavailable when a higher one was seen, or this one with another manifest.
-        """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock")):
-            highest, known = self.read()
-            advice = f"publish a newer one, or delete {self.path} to go back on purpose"
-            if generation < highest:
-                raise EnsembleUnavailable(
-                    f"generation {generation} is published, but {highest} has been seen; serving the older one "
-                    f"could answer from what was forgotten since. {advice}"
-                )
-            if generation == highest and digest != known:
-                raise EnsembleUnavailable(
-                    f"generation {generation} is published with another manifest than the one seen. {advice}"
-                )
-            if generation > highest:
-                self._write({"generation": generation, "manifest_sha256": digest})
-
-    def _write(self, document: dict[str, object]) -> None:
-        descriptor, name = tempfile.mkstemp(prefix=".floor.", dir=self.path.parent)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(document, file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self.path)
-        except BaseException:
-            Path(name).unlink()  # a full disk would get one more each time it is tried again
-            raise
+    fresh: frozenset[str]
+    withdrawn: frozenset[str]
+    manifest: Manifest | None
 
 
 class Generations:
-    """Hands out the published ensemble, and never one older than what is published.
+    """Hands out the published ensemble without what was withdrawn, and never one older than what is published.
 
     Whoever answers asks ``current`` before it computes and ``is_current`` after; between the two
     everything comes from one immutable Ensemble. ``current`` opens only models that changed and may
-    take seconds, so call it from a thread; ``loaded`` and ``is_current`` are one ``stat``.
+    take seconds, so call it from a thread; ``loaded`` and ``is_current`` are one ``stat`` of the manifest
+    and one of each list of withdrawn models.
 
+    ``state``: the folder of what must be remembered. ``min_generation``: the least that may answer.
     Raises EnsembleUnavailable on construction when ``provider`` is not available.
     """
 
-    def __init__(self, models: Path, floor: Path, provider: Provider, threads: int) -> None:
+    def __init__(self, models: Path, state: Path, provider: Provider, threads: int, min_generation: int = 0) -> None:
         execution_providers(provider)
         self._models, self._provider = models, provider
         self._manifest = models / "ensemble.json"
-        self._floor = Floor(floor)
+        self._floor = Floor(state / "floor.json", min_generation)
+        self._withdrawn = Withdrawn(state / "withdrawn.json", models / "withdrawn.json")
         self._pool = ThreadPoolExecutor(threads, "shard")
         self._lock = threading.Lock()
-        self.newest_seen = 0  # by any worker, when this one last loaded; 0 before it has
-        self._loaded: tuple[Mark, Ensemble] | None = None
-        self._failed: tuple[Mark | None, float, EnsembleUnavailable] | None = None
+        self.floor = min_generation  # the highest that any worker had seen when this one last loaded
+        self.withdrawn = 0  # models that may never answer again, when this worker last loaded
+        self._loaded: tuple[Marks, Ensemble] | None = None
+        self._failed: tuple[Marks, float, EnsembleUnavailable] | None = None
 
     @property
     def loaded(self) -> Ensemble | None:
-        """What is published at this moment, if it is loaded already."""
+        """What may answer at this moment, if it is loaded already."""
         loaded = self._loaded
-        return loaded[1] if loaded is not None and loaded[0] == self._mark() else None
+        return loaded[1] if loaded is not None and loaded[0] == self._marks() else None
 
     def is_current(self, ensemble: Ensemble) -> bool:
-        """Whether ``ensemble`` is what is published at this moment."""
+        """Whether ``ensemble`` is what may answer at this moment."""
         return self.loaded is ensemble
 
     def current(self) -> Ensemble:
-        """What is published now.
+        """What is published now, without the models that were withdrawn.
 
-        Raises EnsembleUnavailable when that is missing, damaged or older than what has been seen; the
-        reason is logged whenever it changes.
+        Raises EnsembleUnavailable when it is missing, damaged or older than what has been seen, or when it is not
+        known what was withdrawn; the reason is logged whenever it changes.
         """
         if (ensemble := self.loaded) is not None:
             return ensemble
         with self._lock:
             while True:
-                mark, loaded, failed = self._mark(), self._loaded, self._failed
-                if loaded is not None and loaded[0] == mark:
+                marks, loaded, failed = self._marks(), self._loaded, self._failed
+                if loaded is not None and loaded[0] == marks:
                     return loaded[1]
-                if failed is not None and failed[0] == mark and time.monotonic() - failed[1] < RETRY_SECONDS:
+                if failed is not None and failed[0] == marks and time.monotonic() - failed[1] < RETRY_SECONDS:
                     raise failed[2]
                 try:
-                    return self._load(mark, loaded)
+                    return self._load(marks, loaded)
                 except (EnsembleUnavailable, OSError) as problem:
-                    if mark != self._mark():  # replaced while it was loaded: the next one may do
+                    if marks != self._marks():  # replaced while it was loaded: the next one may do
                         continue
                     error = problem if isinstance(problem, EnsembleUnavailable) else EnsembleUnavailable(str(problem))
                     if failed is None or str(failed[2]) != str(error):
                         logger.error("not ready: %s", error)
-                    self._failed = (mark, time.monotonic(), error)
+                    self._failed = (marks, time.monotonic(), error)
                     raise error from problem
 
-    def _mark(self) -> Mark | None:
-        try:
-            status = self._manifest.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+    def withdraw(self, digests: Iterable[str]) -> Withdrawal:
+        """Never again answer with these models (hex SHA-256 of their files). Holds for every worker when it returns.
 
-    def _load(self, mark: Mark | None, loaded: tuple[Mark, Ensemble] | None) -> Ensemble:
+        Raises EnsembleUnavailable or OSError when that cannot be kept in the state folder: then it does not hold.
+        """
+        fresh, withdrawn = self._withdrawn.add(digests)
+        try:
+            manifest = parse_manifest(read_manifest(self._manifest), self._manifest)
+        except EnsembleUnavailable:
+            manifest = None
+        return Withdrawal(fresh, withdrawn, manifest)
+
+    def _marks(self) -> Marks:
+        return mark(self._manifest), *self._withdrawn.marks
+
+    def _load(self, marks: Marks, loaded: tuple[Marks, Ensemble] | None) -> Ensemble:
         content = read_manifest(self._manifest)
-        if mark is None or mark != self._mark():
+        if marks[0] is None or marks[0] != mark(self._manifest):
             raise EnsembleUnavailable(f"{self._manifest} was replaced while it was read")
         manifest, digest = parse_manifest(content, self._manifest), hashlib.sha256(content).hexdigest()
-        self.newest_seen = max(manifest.generation, self._floor.read()[0])
+        self.floor = max(manifest.generation, self._floor.lowest, self._floor.read()[0])
         self._floor.admit(manifest.generation, digest)
-        if loaded is not None and loaded[1].digest == digest:  # the same manifest, touched or copied
-            ensemble = loaded[1]
+        withdrawn = self._withdrawn.read()  # after the marks were taken: what is added meanwhile changes them
+        self.withdrawn = len(withdrawn)
+        manifest = manifest.without(withdrawn)
+        if loaded is not None and (loaded[1].digest, loaded[1].manifest) == (digest, manifest):
+            ensemble = loaded[1]  # the same manifest, touched or copied, and none of its models withdrawn since
         else:
             ensemble = self._open(manifest, digest, loaded[1] if loaded else None)
-        self._loaded, self._failed = (mark, ensemble), None
+        self._loaded, self._failed = (marks, ensemble), None
         return ensemble
 
     def _open(self, manifest: Manifest, digest: str, before: Ensemble | None) -> Ensemble:
@@ -175,11 +144,12 @@ class Generations:
         opened.update(zip(fresh, sessions, strict=True))
         ensemble = Ensemble(manifest, digest, [opened[shard.sha256] for shard in manifest.voters], self._pool)
         logger.info(
-            "generation %d: %d shards answer, %d of them opened now, %d abstain",
+            "generation %d: %d of %d shards with samples answer, %d of them opened now; pending: %s",
             manifest.generation,
-            len(manifest.voters),
+            ensemble.turnout.answered,
+            ensemble.turnout.of,
             len(fresh),
-            len(manifest.shards) - len(manifest.voters),
+            ", ".join(map(str, ensemble.turnout.pending)) or "none",
         )
         return ensemble
 

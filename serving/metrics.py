@@ -22,8 +22,21 @@ PREDICTIONS = Counter("sisa_predictions", "Predictions, one an image.")
 DISAGREEMENTS = Counter("sisa_disagreements", "Predictions on which the shards do not all agree.")
 # Of several workers, the least: one that lags or is not ready shows.
 GENERATION = Gauge("sisa_generation", "Generation that answers; 0 before one does.", multiprocess_mode="livemin")
-FLOOR = Gauge("sisa_generation_floor", "Highest generation ever seen.", multiprocess_mode="livemax")
+FLOOR = Gauge(
+    "sisa_generation_floor", "Highest generation ever seen or asked for at deployment.", multiprocess_mode="livemax"
+)
 READY = Gauge("sisa_ready", "1 when the published generation can answer, else 0.", multiprocess_mode="livemin")
+
+
+SHARDS_ANSWERING = Gauge("sisa_shards_answering", "Shards whose models answer.", multiprocess_mode="livemin")
+SHARDS_PENDING = Gauge(
+    "sisa_shards_pending", "Shards whose model was withdrawn and not yet replaced.", multiprocess_mode="livemax"
+)
+QUORUM_LOST = Gauge(
+    "sisa_quorum_lost", "1 when the published generation has too few shards that answer.", multiprocess_mode="livemax"
+)
+WITHDRAWN = Gauge("sisa_withdrawn_models", "Models that may never answer again.", multiprocess_mode="livemin")
+WITHDRAWALS = Counter("sisa_withdrawals", "Requests to withdraw models that were confirmed.")
 
 
 # Finding a labelled series costs more than counting in it.

@@ -6,19 +6,21 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from serving.api import EnsembleDescription, Predictions, Problem
-from serving.body import body_schema
+from serving.api import Confirmation, EnsembleDescription, Predictions, Problem
+from serving.body import WithdrawBody, body_schema
+from serving.gate import WITHDRAW
 
 REF = "#/components/schemas/{model}"
 PROBLEMS = {
     400: "the request cannot be understood; field, expected and found say why",
-    401: "SISA_API_TOKEN is set and the bearer token is missing or wrong",
+    401: "a token is set for this route and the bearer token is missing or wrong",
+    403: "no models can be withdrawn here: SISA_ADMIN_TOKEN is not set",
     408: "the body did not arrive in time",
     413: "the body, a picture or the number of images is above the limit",
     415: "another content type is expected",
     429: "too many requests at once; see Retry-After",
     500: "internal server error; the log has the request's id",
-    503: "the published models cannot be served now; see Retry-After",
+    503: "the published models cannot be served now, or too few shards answer; see Retry-After",
     504: "the answer was not ready in time",
 }
 MODE = body_schema()["properties"]["mode"]
@@ -40,7 +42,7 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 def openapi(generation: int | None) -> dict[str, Any]:
     """OpenAPI 3.1; ``generation``: of the ensemble that answers, None when there is none."""
-    models = (Predictions, EnsembleDescription, Problem)
+    models = (Predictions, EnsembleDescription, Confirmation, Problem)
     _, definitions = models_json_schema([(model, "serialization") for model in models], ref_template=REF)
     paths: dict[str, Any] = {}
     for path, (summary, media_type, schema) in BODIES.items():
@@ -52,7 +54,7 @@ def openapi(generation: int | None) -> dict[str, Any]:
                 "security": [{}, {"token": []}],
                 "parameters": [{"name": "mode", "in": "query", "schema": MODE}],
                 "requestBody": {"required": True, "content": {media_type: {"schema": schema}}},
-                "responses": {"200": _json("the answers", "Predictions"), **_problems(*PROBLEMS)},
+                "responses": {"200": _json("the answers", "Predictions"), **_problems(*PROBLEMS.keys() - {403})},
             }
         }
     paths["/v1/ensemble"] = {
@@ -64,6 +66,22 @@ def openapi(generation: int | None) -> dict[str, Any]:
             "responses": {
                 "200": _json("the ensemble", "EnsembleDescription"),
                 **_problems(400, 401, 429, 500, 503, 504),
+            },
+        }
+    }
+    paths[WITHDRAW] = {
+        "post": {
+            "summary": "Take models out of every answer, for ever, by the SHA-256 of their files",
+            "operationId": "withdraw",
+            "tags": ["operation"],
+            "security": [{"admin": []}],
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": WithdrawBody.model_json_schema()}},
+            },
+            "responses": {
+                "200": _json("what was withdrawn", "Confirmation"),
+                **_problems(400, 401, 403, 408, 413, 415, 500, 503, 504),
             },
         }
     }
@@ -85,7 +103,10 @@ def openapi(generation: int | None) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": definitions["$defs"],
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "SISA_API_TOKEN"},
+                "admin": {"type": "http", "scheme": "bearer", "description": "SISA_ADMIN_TOKEN"},
+            },
         },
     }
 

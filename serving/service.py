@@ -17,14 +17,18 @@ from starlette.routing import Route
 from serving.answering import Answering
 from serving.api import ImageFiles, JsonImages, NpyImages, Predictions
 from serving.ensemble.loading import execution_providers
-from serving.gate import Gate
+from serving.gate import WITHDRAW, Gate
 from serving.metrics import exposition
 from serving.openapi import BODIES, openapi
 from serving.refusal import Refusal
-from serving.settings import load_settings
+from serving.settings import load_settings, load_tokens
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = load_settings(ROOT)
+API_TOKEN, ADMIN_TOKEN = load_tokens()
+# Every worker must say the same, and one that starts late finds what another has written: the process that starts them,
+# which imports this first, decides for all of them.
+HAS_STATE = os.environ.setdefault("SISA_HAS_STATE", str((SETTINGS.state / "floor.json").exists())) == "True"
 execution_providers(SETTINGS.provider)  # an unavailable one stops the start
 REPORT = ROOT / "reports/report.html"
 
@@ -66,6 +70,10 @@ async def ensemble(request: Request) -> Response:
     return await answering().describe(request)
 
 
+async def withdraw(request: Request) -> Response:
+    return await answering().withdraw(request)
+
+
 async def metrics(request: Request) -> Response:
     await answering().is_ready()
     return Response(await asyncio.to_thread(exposition), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -73,10 +81,10 @@ async def metrics(request: Request) -> Response:
 
 async def unknown(request: Request) -> Response:
     path = request.url.path
-    if allowed := "POST" if path in BODIES else "GET" if path == "/v1/ensemble" else None:
+    if allowed := "POST" if path in {*BODIES, WITHDRAW} else "GET" if path == "/v1/ensemble" else None:
         found, headers = request.method, {"Allow": allowed}
         return Refusal(405, "method not allowed", "method", allowed, found, headers).response()
-    known = ", ".join((*BODIES, "/v1/ensemble"))
+    known = ", ".join((*BODIES, "/v1/ensemble", WITHDRAW))
     return Refusal(404, "there is nothing here", "path", known, path[:80]).response()
 
 
@@ -88,6 +96,7 @@ pages = Starlette(
         Route("/report", report),
         Route("/metrics", metrics),
         Route("/v1/ensemble", ensemble),
+        Route(WITHDRAW, withdraw, methods=["POST"]),
         Route("/v1/{path:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
     ]
 )
@@ -109,7 +118,7 @@ class Sisa:
 
     def __init__(self) -> None:
         configure_logging()
-        self.answering = Answering(SETTINGS)
+        self.answering = Answering(SETTINGS, has_floor=HAS_STATE or SETTINGS.min_generation > 0)
 
     @bentoml.on_startup
     async def start(self) -> None:
@@ -156,9 +165,12 @@ def configure_logging() -> None:
 
 Sisa.add_asgi_middleware(  # type: ignore[attr-defined]
     Gate,
-    token=os.environ.get("SISA_API_TOKEN") or None,
+    token=API_TOKEN,
+    admin_token=ADMIN_TOKEN,
     max_body_bytes=SETTINGS.max_body_bytes,
     max_concurrency=SETTINGS.worker_concurrency,
     timeout=SETTINGS.timeout_seconds,
-    routes=frozenset({*BODIES, "/v1/ensemble", "/", "/docs", "/report", "/livez", "/readyz", "/healthz", "/metrics"}),
+    routes=frozenset(
+        {*BODIES, "/v1/ensemble", WITHDRAW, "/", "/docs", "/report", "/livez", "/readyz", "/healthz", "/metrics"}
+    ),
 )

@@ -22,13 +22,17 @@ class Settings(BaseSettings):
     """What the service may use and what it refuses.
 
     Each key may be given in the environment as ``SISA_SERVE_<KEY>``, which wins over params.yaml.
-    ``token`` comes from the environment alone, as ``SISA_API_TOKEN``.
+    Tokens come from the environment alone, as ``SISA_API_TOKEN`` and ``SISA_ADMIN_TOKEN``.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     models: Path = Field(default=Path("models"), description="folder with ensemble.json and onnx/")
-    state: Path = Field(default=Path("models/state"), description="folder that keeps the highest generation seen")
+    state: Path = Field(
+        default=Path("models/state"), description="folder that keeps the highest generation seen and what was withdrawn"
+    )
+    min_generation: int = Field(default=0, ge=0, description="no lower generation answers, whatever the state says")
+    quorum: float = Field(default=0.5, ge=0, le=1, description="share of the shards with samples that must answer")
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Literal["auto"] | int = Field(default="auto", description="shards that run side by side, one thread each")
     workers: int = Field(default=1, ge=1, le=256)
@@ -67,6 +71,17 @@ class Settings(BaseSettings):
     def worker_concurrency(self) -> int:
         """Requests that one worker takes at once."""
         return -(-self.max_concurrency // self.workers)
+
+
+def load_tokens() -> tuple[str | None, str | None]:
+    """What is asked for on ``/v1/*``, and what ``/v1/withdraw`` asks for; None where none is set.
+
+    Raises SettingsError when they are the same: whoever may ask for predictions could then withdraw models.
+    """
+    api, admin = (os.environ.get(name) or None for name in ("SISA_API_TOKEN", "SISA_ADMIN_TOKEN"))
+    if api is not None and api == admin:
+        raise SettingsError("SISA_API_TOKEN and SISA_ADMIN_TOKEN are the same; give each a value of its own")
+    return api, admin
 
 
 def load_settings(root: Path) -> Settings:

@@ -29,7 +29,9 @@ def test_an_error_of_the_service_is_answered_like_any_other_and_logged_with_the_
 
     publish(tmp_path, 1, [FLAT])
     monkeypatch.setattr(Ensemble, "shard_probabilities", fail)
-    answering = Answering(Settings(models=tmp_path, state=tmp_path / "state", provider="cpu", threads=1))
+    answering = Answering(
+        Settings(models=tmp_path, state=tmp_path / "state", provider="cpu", threads=1), has_floor=True
+    )
     headers = [(b"content-type", b"application/x-npy")]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
     request = Request({**scope, "sisa.request_id": "audit-42"}, receive)

@@ -103,6 +103,7 @@ def test_the_containerfile_is_slim_and_runs_as_nobody_special(bento: Path) -> No
     assert "\nUSER bentoml\n" in containerfile
     assert "HEALTHCHECK" in containerfile
     assert "ENV BENTOML_DO_NOT_TRACK" in containerfile
+    assert "ENV SISA_SERVE_MIN_GENERATION" in containerfile
 
 
 @pytest.mark.parametrize("extra", ["cpu", "gpu"])

@@ -202,11 +202,11 @@ def test_the_environment_sets_nothing_that_nobody_reads() -> None:
         assert {name for name in environment if not name.startswith(PREFIX)} == others
         assert environment["BENTOML_HOME"].startswith("/tmp/")  # writable
     compose = load(COMPOSE)["services"]["sisa"]["environment"]
-    (passed,) = [name for name, value in compose.items() if value is None]
-    (secret,) = [entry for entry in container()["env"] if "valueFrom" in entry]
-    assert passed == secret["name"] == "SISA_API_TOKEN"
-    assert secret["valueFrom"]["secretKeyRef"]["optional"]
-    assert f'"{passed}"' in (ROOT / "serving/service.py").read_text()
+    passed = [name for name, value in compose.items() if value is None]
+    secrets = [entry for entry in container()["env"] if "valueFrom" in entry]
+    assert passed == [secret["name"] for secret in secrets] == ["SISA_API_TOKEN", "SISA_ADMIN_TOKEN"]
+    assert all(secret["valueFrom"]["secretKeyRef"]["optional"] for secret in secrets)
+    assert all(f'"{name}"' in (ROOT / "serving/settings.py").read_text() for name in passed)
 
 
 def test_probes_and_scrapes_ask_for_paths_that_the_service_has(served: Document) -> None:
@@ -285,6 +285,51 @@ def test_what_a_container_is_given_is_what_it_may_write_to() -> None:
     assert container()["securityContext"]["readOnlyRootFilesystem"]
     assert {mount["mountPath"] for mount in container()["volumeMounts"]} == {"/state", "/tmp"}
     assert {mount["name"] for mount in container()["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_pods_share_their_state_and_keep_it() -> None:
+    """One that starts later must know what was withdrawn."""
+    claim = manifests()["PersistentVolumeClaim"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    (state,) = [
+        volume
+        for volume in manifests()["Deployment"]["spec"]["template"]["spec"]["volumes"]
+        if volume["name"] == "state"
+    ]
+    assert state["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
+def test_make_bento_builds_the_generation_in_as_the_floor(tmp_path: Path) -> None:
+    """The recipe as it is written, with other programs in the place of `sisa` and `bentoml`."""
+    for name in ("Makefile", "bentofile.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("uv.lock", "pyproject.toml", ".uv/bin/uv", ".venv/ready-gpu"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("sisa", "bentoml"):
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o755)
+    (tmp_path / ".venv/bin").mkdir()
+    (tmp_path / ".venv/bin/activate").write_text(f"PATH='{programs}':'{Path(sys.executable).parent}':$PATH\n")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/ensemble.json").write_text('{"generation": 41}')
+    command = ("make", "bento", "EXTRA=gpu")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    built, written = load(tmp_path / ".bentoml/bentofile.yaml"), load(ROOT / "bentofile.yaml")
+    environment = {entry["name"]: entry["value"] for entry in built["envs"]}
+    assert environment["SISA_SERVE_MIN_GENERATION"] == "41"
+    assert built["python"]["requirements_txt"] == "serving/requirements-gpu.txt"
+    assert built["envs"][:-1] == written["envs"][:-1]
+    assert built.keys() == written.keys()
+
+
+def test_the_service_understands_the_environment_of_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    for entry in load(ROOT / "bentofile.yaml")["envs"]:
+        monkeypatch.setenv(entry["name"], entry["value"])
+    assert load_settings(ROOT).min_generation == 0
 
 
 def test_the_commands_that_swap_a_generation_work_as_written(tmp_path: Path) -> None:

@@ -166,6 +166,10 @@ def test_a_file_that_is_not_a_manifest_is_refused(tmp_path: Path, text: str) -> 
     [
         ({"file": None, "sha256": None}, "shard 2 must either abstain or have a file"),
         ({"abstains": True}, "shard 2 must either abstain or have a file"),
+        ({"pending": True}, "shard 2 is pending, so it must abstain and have neither file nor sha256"),
+        ({"pending": True, "abstains": True, "file": None}, "shard 2 is pending, so it must abstain"),
+        ({"abstains": True, "file": None, "earlier_slice": 1}, "shard 2 abstains, so it cannot answer from an earlier"),
+        ({"earlier_slice": -1}, "earlier_slice: Input should be greater than or equal to 0"),
         ({"shard": 0}, "a shard is listed twice"),
     ],
 )
@@ -211,10 +215,54 @@ def test_a_release_that_is_not_published_is_opened_from_any_folder(models: Path,
         parse_manifest(release.to_bytes(), Path("release.json"))
 
 
+def test_fields_that_have_their_defaults_change_no_byte_of_a_release(models: Path) -> None:
+    """Digests of releases that were published before there were such fields stay what they were."""
+    document = json.loads((models / "ensemble.json").read_text())
+    manifest = parse_manifest(json.dumps(document).encode(), Path("x"))
+    assert json.loads(manifest.to_bytes()) == document
+    assert not any(shard.pending or shard.earlier_slice is not None for shard in manifest.shards)
+    assert manifest.ledger is None
+
+
+def test_a_pending_shard_an_earlier_slice_and_the_ledgers_head_travel_in_the_manifest(models: Path) -> None:
+    document = json.loads((models / "ensemble.json").read_text())
+    document["shards"][0] |= {"earlier_slice": 3}
+    document["shards"][2] |= {"abstains": True, "file": None, "sha256": None, "pending": True}
+    document["ledger"] = {"length": 12, "head": "ab" * 32}
+    manifest = parse_manifest(json.dumps(document).encode(), Path("x"))
+    assert json.loads(manifest.to_bytes()) == document
+    assert [shard.shard for shard in manifest.voters] == [0]
+    with pytest.raises(EnsembleUnavailable, match=r"ledger\.head: String should match"):
+        parse_manifest(json.dumps({**document, "ledger": {"length": 1, "head": "AB"}}).encode(), Path("x"))
+
+
+def test_a_manifest_whose_every_shard_is_pending_is_one_and_nobody_answers(models: Path) -> None:
+    document = json.loads((models / "ensemble.json").read_text())
+    for shard in document["shards"]:
+        shard |= {"abstains": True, "file": None, "sha256": None}
+    with pytest.raises(EnsembleUnavailable, match="lists no shard that has a model"):
+        parse_manifest(json.dumps(document).encode(), Path("x"))
+    document["shards"][0]["pending"] = True
+    assert parse_manifest(json.dumps(document).encode(), Path("x")).voters == ()
+
+
+def test_a_release_without_a_digest_has_the_shard_pending_and_nothing_else_changed(models: Path) -> None:
+    manifest = parse_manifest((models / "ensemble.json").read_bytes(), Path("x"))
+    gone = manifest.shards[2].sha256
+    assert gone is not None
+    left = manifest.without({gone, "0" * 64})
+    assert left.shards[:2] == manifest.shards[:2]
+    assert (left.shards[2].pending, left.shards[2].abstains, left.shards[2].file) == (True, True, None)
+    assert (left.shards[2].key, left.shards[2].retained) == ("k2", 9)
+    assert parse_manifest(left.to_bytes(), Path("x")) == left
+    assert manifest.without({"0" * 64}) is manifest
+
+
 def test_the_manifest_and_aggregation_are_to_be_had_without_onnxruntime() -> None:
     program = (
         "import sys; sys.modules['onnxruntime'] = None\n"
         "import serving.ensemble.manifest, serving.ensemble.aggregation, serving.ensemble.robustness\n"
+        "import serving.ensemble.turnout\n"
         "import serving.pictures.decoding\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1], check=True)

@@ -29,7 +29,7 @@ def models(tmp_path: Path) -> Path:
 @pytest.fixture
 def start(models: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Generations]:
     monkeypatch.setattr(serving.generations, "RETRY_SECONDS", 0.0)
-    return lambda: Generations(models, models / "state/floor.json", "cpu", threads=2)
+    return lambda: Generations(models, models / "state", "cpu", threads=2)
 
 
 Start = Callable[[], Generations]
@@ -257,7 +257,7 @@ def test_workers_that_load_at_the_same_time_agree_on_the_floor(start: Start, mod
 
 def test_asking_for_cuda_where_there_is_none_is_an_error_at_start(models: Path) -> None:
     with pytest.raises(EnsembleUnavailable, match="provider cuda was asked for"):
-        Generations(models, models / "state/floor.json", "cuda", threads=1)
+        Generations(models, models / "state", "cuda", threads=1)
 
 
 def test_answers_are_those_of_the_models(start: Start) -> None:

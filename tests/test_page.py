@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, FilePayload, Locator, Page, Request, expect, sync_playwright
-from server import FLAT, GREEN, RED, Bias, Server, encoded, publish
+from server import FLAT, GREEN, RED, Bias, Server, encoded, publish, write_manifest
 from server import picture as pixels
 
 CHROMIUM = shutil.which("chromium")
@@ -123,6 +124,33 @@ def test_a_new_generation_shows_in_the_header_and_beside_the_old_answers(page: P
     assert facts(page)["Generation"] == str(old + 1)
 
 
+def test_a_shard_that_is_pending_or_on_an_earlier_slice_is_told_in_a_calm_line(page: Page, service: Server) -> None:
+    expect(page.locator("#turnout")).to_be_hidden()
+    generation = int(facts(page)["Generation"]) + 1
+    publish(service.models, generation, SHARDS)
+    document = json.loads((service.models / "ensemble.json").read_text())
+    document["shards"][0] |= {"abstains": True, "file": None, "sha256": None, "pending": True}
+    document["shards"][3] |= {"earlier_slice": 2}
+    write_manifest(service.models, json.dumps({**document, "generation": generation + 1}))
+    page.set_input_files("#files", [picture(RED)])
+    expect(page.locator("#turnout")).to_have_text(
+        "4 of 5 shards answer. Shard 0 is pending: its model was withdrawn, and no other has been published yet. "
+        "Shard 3 answers from an earlier slice."
+    )
+    assert facts(page)["Shards"] == "6 1 abstaining, 1 pending"
+    expect(card(page)).to_contain_text(
+        "Robustness 0: the vote might change if one of the 4 shards' models were replaced."
+    )
+    page.set_input_files("#files", [picture(GREEN, "green.png")])  # 4 votes to 0, and one to come
+    expect(card(page, "green.png")).to_contain_text(
+        "Robustness 1: the vote would stay even if any one of the 4 shards' models were replaced, so no change to the "
+        "training samples of one shard can flip it, whatever shard 0 will answer."
+    )
+    publish(service.models, generation + 2, SHARDS)
+    page.set_input_files("#files", [picture(RED, "later.png")])
+    expect(page.locator("#turnout")).to_be_hidden()
+
+
 def test_a_file_that_is_not_a_picture_is_named_and_the_others_are_answered(page: Page) -> None:
     text: FilePayload = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"}
     page.set_input_files("#files", [picture(RED, "first.png"), BROKEN, text, picture(GREEN, "last.png")])
@@ -165,7 +193,8 @@ def test_five_classes_are_shown_and_the_others_on_demand(page: Page, service: Se
     shares = [0.05, 0.3, 0.1, 0.25, 0.08, 0.02, 0.2]
     prediction = {"label": 1, "class": "b", "confidence": 0.3, "probabilities": shares, "votes": [0, 5, 0, 0, 0, 0, 0]}
     ensemble = {**httpx.get(f"{service.url}/v1/ensemble").json(), "classes": list("abcdefg")}
-    told = {"generation": ensemble["generation"], "mode": "mean", "predictions": [{**prediction, "robustness": 2}]}
+    told = {"generation": ensemble["generation"], "mode": "mean", "turnout": ensemble["turnout"]}
+    told["predictions"] = [{**prediction, "robustness": 2}]
     page.route("**/v1/ensemble", lambda route: route.fulfill(json=ensemble))
     page.route(ASKING, lambda route: route.fulfill(json=told))
     page.reload()

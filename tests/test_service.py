@@ -59,6 +59,7 @@ def test_an_answer_by_hand(client: httpx.Client) -> None:
     assert prediction["votes"] == [3, 1, 0]
     assert prediction["confidence"] == 0.75
     assert prediction["robustness"] == 0  # (3 - 1 - 1) // 2
+    assert answer["turnout"] == {"answered": 4, "of": 4, "pending": [], "earlier_slice": []}
     assert prediction["probabilities"] == pytest.approx(np.mean(softmax, axis=0), abs=1e-6)
 
 
@@ -92,7 +93,10 @@ def test_the_ensembles_description_ties_an_answer_to_a_training_state(server: Se
     assert description["classes"] == list(CLASSES)
     assert description["retained"] == 400
     for told, listed in zip(description["shards"], manifest["shards"], strict=True):
-        assert told == {name: listed[name] for name in ("shard", "retained", "key", "abstains", "sha256")}
+        named = {name: listed[name] for name in ("shard", "retained", "key", "abstains", "sha256")}
+        assert told == {**named, "pending": False, "earlier_slice": None}
+    assert description["turnout"] == {"answered": 4, "of": 4, "pending": [], "earlier_slice": []}
+    assert (description["needed"], description["ledger"]) == (2, None)
     assert description["provider"] == "CPUExecutionProvider"
     assert description["limits"] == LIMITS
 

@@ -31,6 +31,13 @@ def test_the_environment_wins_over_params(tmp_path: Path, monkeypatch: pytest.Mo
     assert (settings.max_images, settings.max_batch) == (7, 9)
 
 
+def test_quorum_and_floor_may_be_given_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SISA_SERVE_QUORUM", "0.8")
+    monkeypatch.setenv("SISA_SERVE_MIN_GENERATION", "7")
+    settings = load_settings(write(tmp_path))
+    assert (settings.quorum, settings.min_generation) == (0.8, 7)
+
+
 def test_relative_folders_are_taken_from_the_bundle_and_absolute_ones_as_they_are(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path, models="m", state="/var/lib/sisa"))
     assert (settings.models, settings.state) == (tmp_path / "m", Path("/var/lib/sisa"))
@@ -41,6 +48,8 @@ def test_relative_folders_are_taken_from_the_bundle_and_absolute_ones_as_they_ar
     [
         ({"max_image": 5}, r"max_image: no such key \(misspelt\?\); allowed: models, state"),
         ({"workers": 0}, "workers: Input should be greater than or equal to 1, found 0"),
+        ({"quorum": 1.5}, "quorum: Input should be less than or equal to 1, found 1.5"),
+        ({"min_generation": -1}, "min_generation: Input should be greater than or equal to 0, found -1"),
         ({"provider": "gpu"}, "provider: Input should be 'auto', 'cpu' or 'cuda', found 'gpu'"),
         ({"threads": 0}, "threads: auto or a number from 1, found 0"),
         ({"timeout_seconds": "soon"}, "timeout_seconds: .* found 'soon'"),

@@ -21,6 +21,7 @@ from serving.ensemble.manifest import (
     parse_manifest,
     read_manifest,
 )
+from serving.ensemble.turnout import turnout
 
 Provider = Literal["auto", "cpu", "cuda"]
 
@@ -41,6 +42,7 @@ class Ensemble:
         self.manifest = manifest
         self.digest = digest
         self.sessions = tuple(sessions)
+        self.turnout = turnout(manifest)
         self._pool = pool
 
     @property

@@ -7,6 +7,7 @@ number of its generation.
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -20,10 +21,12 @@ class EnsembleUnavailable(RuntimeError):
 
 
 class ShardEntry(BaseModel):
-    """One shard; one that abstains (all its samples are forgotten) has no file.
+    """One shard; one that abstains (all its samples are forgotten, or it is pending) has no file.
 
     ``retained``: samples its model was trained on. ``key``: hex SHA-256, the last of its key chain.
     ``file``: of its ONNX model, relative to the folder of the release. ``sha256``: of that file, in hex.
+    ``pending``: its model was withdrawn, and no other has been published yet. ``earlier_slice``: the slice
+    after which its model was taken, where that is not the last one, since a later one saw what was withdrawn.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,6 +37,13 @@ class ShardEntry(BaseModel):
     abstains: bool
     file: str | None
     sha256: str | None
+    pending: bool = False
+    earlier_slice: int | None = Field(default=None, ge=0)
+
+    def withdrawn(self) -> ShardEntry:
+        """The same shard without its model."""
+        nothing = {"abstains": True, "file": None, "sha256": None, "pending": True, "earlier_slice": None}
+        return self.model_copy(update=nothing)
 
 
 class Forgotten(BaseModel):
@@ -68,6 +78,10 @@ class Release(BaseModel):
         for shard in self.shards:
             if shard.abstains != (shard.file is None):
                 raise ValueError(f"shard {shard.shard} must either abstain or have a file")
+            if shard.pending and not (shard.abstains and shard.sha256 is None):
+                raise ValueError(f"shard {shard.shard} is pending, so it must abstain and have neither file nor sha256")
+            if shard.earlier_slice is not None and shard.abstains:
+                raise ValueError(f"shard {shard.shard} abstains, so it cannot answer from an earlier slice")
         return self
 
     @property
@@ -80,27 +94,58 @@ class Release(BaseModel):
         """The numbers of ``voters``, in the order in which their models answer."""
         return tuple(shard.shard for shard in self.voters)
 
+    def without(self, digests: Set[str]) -> Self:
+        """The same release, its models of these SHA-256 withdrawn; itself when it lists none of them."""
+        if not any(shard.sha256 in digests for shard in self.voters):
+            return self
+        shards = tuple(shard.withdrawn() if shard.sha256 in digests else shard for shard in self.shards)
+        return self.model_copy(update={"shards": shards})
+
     def to_bytes(self) -> bytes:
-        """The one spelling in JSON: equal releases are equal bytes, so a digest of the file is one of the content."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False).encode() + b"\n"
+        """The one spelling in JSON: equal releases are equal bytes, so a digest of the file is one of the content.
+
+        What has its default is left out, so that a release is spelt as it was before there was such a field.
+        """
+        document = self.model_dump(mode="json", exclude_defaults=True)
+        return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+class LedgerHead(BaseModel):
+    """How far the ledger had come: its number of entries, and the hex SHA-256 of the last one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    length: int = Field(ge=1)
+    head: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 class Manifest(Release):
-    """A published release. ``generation``: 1 for the first, one more for each that replaces it."""
+    """A published release.
+
+    ``generation``: 1 for the first, one more for each that replaces it. ``ledger``: as it was before the entry
+    of this generation, which has the manifest's digest; None where whoever published did not say.
+    """
 
     generation: int = Field(ge=1)
+    ledger: LedgerHead | None = None
 
 
 AnyRelease = TypeVar("AnyRelease", bound=Release)
 
 
 def parse_release(content: bytes, path: Path) -> Release:
-    """Raises EnsembleUnavailable when ``content`` (of ``path``) is not JSON, lacks something or has no model."""
+    """Raises EnsembleUnavailable when ``content`` (of ``path``) is not JSON, lacks something, or nothing can answer.
+
+    Nothing can answer when no shard has a model; where one is pending that is a release all the same.
+    """
     return _parse(Release, content, path, "release")
 
 
 def parse_manifest(content: bytes, path: Path) -> Manifest:
-    """Raises EnsembleUnavailable when ``content`` (of ``path``) is not JSON, lacks something or has no model."""
+    """Raises EnsembleUnavailable when ``content`` (of ``path``) is not JSON, lacks something, or nothing can answer.
+
+    Nothing can answer when no shard has a model; where one is pending that is a release all the same.
+    """
     return _parse(Manifest, content, path, "manifest")
 
 
@@ -121,6 +166,6 @@ def _parse(model: type[AnyRelease], content: bytes, path: Path, name: str) -> An
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise EnsembleUnavailable(f"{path} is not a {name}: {where + ': ' if where else ''}{problem['msg']}") from None
-    if not release.voters:
+    if not release.voters and not any(shard.pending for shard in release.shards):
         raise EnsembleUnavailable(f"{path} lists no shard that has a model")
     return release
