@@ -10,6 +10,8 @@ import pytest
 from conftest import Project
 from PIL import Image
 
+from training.errors import DamagedError
+
 Create = Callable[..., Project]
 
 
@@ -104,3 +106,21 @@ def test_poison_retrains_what_it_touches_and_taking_it_out_gives_the_same_models
     trained.change(poison__samples=0)
     trained.stages("partition", "schedule", "train", "assemble")
     assert trained.models() == before
+
+
+def test_a_damaged_test_image_is_not_judged(trained: Project) -> None:
+    path = trained.workspace.test_file
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    for stage in ("evaluate", "membership"):
+        with pytest.raises(DamagedError, match=r"test\.npy is damaged \(the image of"):
+            trained.stages(stage)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"classes": 5}', "[]", "damaged"])
+def test_a_damaged_summary_of_the_partition_is_named(trained: Project, content: str) -> None:
+    trained.workspace.partition_file.write_text(content)
+    for stage in ("schedule", "assemble", "membership"):
+        with pytest.raises(DamagedError, match=r"partition\.json is damaged"):
+            trained.stages(stage)

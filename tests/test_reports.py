@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from training.data.summary import Poisoned
 from training.errors import DamagedError
 from training.evaluation.reports import (
     Absent,
     Attack,
     Backdoor,
     Metrics,
-    Poisoned,
     Quality,
     Recognised,
     Share,

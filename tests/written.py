@@ -129,9 +129,14 @@ def write_reports(
     for name, content in reports.items():
         write_atomic(workspace.report(name), content)
     write_atomic(workspace.release_file, release.encode())
+    none = {"listed": 0, "already_gone": 0, "sha256": "none"}
     partition = {
+        "source": "digits",
+        "classes": ["a", "b"],
+        "image_shape": [8, 8, 3],
         "retained": [50, 40],
-        "forgotten": {"listed": 10},
+        "forgotten": {**none, "listed": 10},
+        "monitored": none,
         "poisoned": {"planted": 0, "retained": [0, 0]},
     }
     write_atomic(workspace.partition_file, json_bytes(partition))

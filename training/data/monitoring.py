@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from training.data.deal import Partition
 from training.data.store import load_shard
+from training.data.summary import read_summary
 from training.errors import DamagedError, ForgetListError
-from training.files import read_json
 from training.workspace import Workspace
 
 
@@ -18,12 +18,12 @@ def check_monitored(workspace: Workspace, dealt: Partition) -> None:
     if not workspace.partition_file.is_file():
         return
     try:
-        last = read_json(workspace.partition_file)
+        last = read_summary(workspace.partition_file)
     except DamagedError as error:
         raise ForgetListError(
             f"{error}, so it is not known what was forgotten. Set forget.apply to true: the file is then rebuilt"
         ) from error
-    if last["forgotten"]["listed"] == 0:
+    if last.forgotten.listed == 0:
         return
     held: set[str] = set()
     for path in workspace.shards_folder.glob("*.npy"):

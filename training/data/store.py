@@ -141,6 +141,13 @@ def load_shard(path: Path) -> Shard:
     return Shard(path, rows, content)
 
 
+def load_checked(path: Path) -> Shard:
+    """``load_shard``, every image of it checked. Raises DamagedError as both do."""
+    shard = load_shard(path)
+    shard.check()
+    return shard
+
+
 @dataclass(frozen=True)
 class Held:
     """What a shard file holds but for its pixels; ``sound``: whether they are what their digest says."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from training.data.summary import Poisoned
 from training.errors import DamagedError
 from training.files import json_bytes
 from training.params import Trigger
@@ -185,13 +186,6 @@ class TriggerEffect(Report):
 
 class ShardTriggerEffect(TriggerEffect):
     shard: int
-
-
-class Poisoned(Report):
-    """How many samples were poisoned, and on how many of them each shard is still trained."""
-
-    planted: int
-    retained: tuple[int, ...]
 
 
 class Backdoor(Report):

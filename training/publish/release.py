@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 from serving.ensemble.manifest import Forgotten, Release, ShardEntry
 from training.chain.plan import load_plan
+from training.data.summary import read_summary
 from training.errors import DamagedError
-from training.files import read_json, write_if_changed
+from training.files import write_if_changed
 from training.publish.provenance import check_record
 from training.publish.record import ShardRecord, load_record
 from training.workspace import Workspace
@@ -22,7 +23,7 @@ def assemble(workspace: Workspace) -> Release:
     Raises DamagedError when a model is missing or is not the one that its plan calls for.
     """
     params = workspace.read_params()
-    partition = read_json(workspace.partition_file)
+    partition = read_summary(workspace.partition_file)
     shards = []
     for shard_id in params.sisa.shards:
         plan = load_plan(workspace.plan_file(shard_id))
@@ -31,9 +32,9 @@ def assemble(workspace: Workspace) -> Release:
         shards.append(entry(record, f"exports/shard-{shard_id}.onnx"))
     release = Release(
         aggregation=params.sisa.aggregation,
-        classes=partition["classes"],
-        image_shape=partition["image_shape"],
-        forgotten=Forgotten.model_validate(partition["forgotten"]),
+        classes=partition.classes,
+        image_shape=partition.image_shape,
+        forgotten=Forgotten(**partition.forgotten.model_dump()),
         shards=tuple(shards),
     )
     write_if_changed(workspace.release_file, release.to_bytes())

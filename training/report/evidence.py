@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from training.data.summary import read_summary
 from training.evaluation.intervals import wilson_interval
 from training.evaluation.reports import (
     Absent,
@@ -21,7 +22,7 @@ from training.evaluation.reports import (
     read_membership,
     read_metrics,
 )
-from training.files import read_json, sha256_file
+from training.files import sha256_file
 from training.params import Trigger
 from training.publish.history import cost, read_history
 from training.publish.ledger import Imported, Published
@@ -69,7 +70,7 @@ def collect(workspace: Workspace) -> Evidence:
 
     Raises DamagedError when a report is missing or damaged, LedgerError when the ledger is.
     """
-    partition = read_json(workspace.partition_file)
+    partition = read_summary(workspace.partition_file)
     metrics = read_metrics(workspace.report("metrics.json"))
     membership = read_membership(workspace.report("membership.json"))
     backdoor = read_backdoor(workspace.report("backdoor.json"))
@@ -78,9 +79,9 @@ def collect(workspace: Workspace) -> Evidence:
     return Evidence(
         generation=published.generation if isinstance(published, Published) else None,
         release=sha256_file(workspace.release_file),
-        retained=sum(partition["retained"]),
-        forgotten=partition["forgotten"]["listed"],
-        poisoned=sum(partition["poisoned"]["retained"]),
+        retained=sum(partition.retained),
+        forgotten=partition.forgotten.listed,
+        poisoned=sum(partition.poisoned.retained),
         list=membership.list,
         backdoor=None
         if isinstance(backdoor, Absent)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from training.data.summary import read_summary
 from training.evaluation.reports import Absent, read_metrics
-from training.files import read_json
 from training.publish.history import read_history
 from training.report.cells import OF_THE_COST, ROWS, in_words
 from training.report.evidence import costs, last_published
@@ -16,7 +16,7 @@ from training.workspace import Workspace
 def summary(workspace: Workspace) -> None:
     """Print it. Raises DamagedError when a report is missing or damaged, LedgerError when the ledger is."""
     metrics = read_metrics(workspace.report("metrics.json"))
-    partition = read_json(workspace.partition_file)
+    partition = read_summary(workspace.partition_file)
     entries = read_history(workspace)
     published = last_published(workspace, entries)
     title = "Not published" if isinstance(published, Absent) else f"Generation {published.generation}"
@@ -26,8 +26,8 @@ def summary(workspace: Workspace) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"{len(partition['retained'])} shards, {sum(partition['retained']):,} samples retained, "
-        f"{partition['forgotten']['listed']:,} ids on the forget lists"
+        f"{len(partition.retained)} shards, {sum(partition.retained):,} samples retained, "
+        f"{partition.forgotten.listed:,} ids on the forget lists"
     )
     if isinstance(published, Absent):
         console.print(published.absent)

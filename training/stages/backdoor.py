@@ -28,13 +28,13 @@ def try_trigger(workspace: Workspace, params: Params) -> Backdoor:
     import numpy as np
 
     from training.data.poison import stamp_all, target_class
-    from training.data.store import load_shard
+    from training.data.store import load_checked
+    from training.data.summary import read_summary
     from training.evaluation.backdoor import judge_ensemble, judge_trigger
-    from training.evaluation.reports import Poisoned, ShardTriggerEffect
-    from training.files import read_json
+    from training.evaluation.reports import ShardTriggerEffect
     from training.stages.candidate import open_candidate, predict
 
-    poison, test, ensemble = params.poison, load_shard(workspace.test_file), open_candidate(workspace)
+    poison, test, ensemble = params.poison, load_checked(workspace.test_file), open_candidate(workspace)
     target, ids, labels = target_class(ensemble.manifest.classes, poison), np.array(test.ids), test.labels
 
     clean = predict(ensemble, range(len(test)), test.images.__getitem__)
@@ -48,7 +48,7 @@ def try_trigger(workspace: Workspace, params: Params) -> Backdoor:
         target_class=poison.target_class,
         relabel=poison.relabel,
         trigger=poison.trigger,
-        poisoned=Poisoned.model_validate(read_json(workspace.partition_file)["poisoned"]),
+        poisoned=read_summary(workspace.partition_file).poisoned,
         mean=judge_ensemble(labels, clean, triggered, target, "mean"),
         vote=judge_ensemble(labels, clean, triggered, target, "vote"),
         shards=tuple(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.ensemble.aggregation import AGGREGATIONS, Aggregation, choose, count_votes, mean_probabilities
-from training.data.store import load_shard
+from training.data.store import load_checked
 from training.evaluation.metrics import confidence, judge, reliability, shares
 from training.evaluation.reports import Metrics
 from training.evaluation.roc import Ints
@@ -24,7 +24,7 @@ Labels = Mapping[Aggregation, Ints]  # (N,)
 
 def evaluate(workspace: Workspace) -> None:
     """Raises DamagedError when the test split or the candidate is missing or damaged."""
-    test, ensemble = load_shard(workspace.test_file), open_candidate(workspace)
+    test, ensemble = load_checked(workspace.test_file), open_candidate(workspace)
     by_shard = predict(ensemble, range(len(test)), test.images.__getitem__)
     mean, votes = mean_probabilities(by_shard), count_votes(by_shard)
     scores: Scores = {"mean": mean, "vote": votes}

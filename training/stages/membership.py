@@ -17,10 +17,11 @@ from training.data.deal import deal
 from training.data.forget_list import read_forget_lists
 from training.data.placement import assign_slots
 from training.data.source import open_source
-from training.data.store import load_shard
+from training.data.store import load_checked, load_shard
+from training.data.summary import read_summary
 from training.evaluation.membership import Answers, attack, roc_curves
 from training.evaluation.reports import Absent, ForgetLists, Membership
-from training.files import csv_bytes, read_json, write_atomic
+from training.files import csv_bytes, write_atomic
 from training.params import Params
 from training.recipe.common.keyed_hash import keyed_hash
 from training.stages.candidate import open_candidate, predict
@@ -33,7 +34,8 @@ LARGEST_SET = 10_000  # retained samples that are attacked; more would add minut
 def membership(workspace: Workspace) -> None:
     """Raises DamagedError when a shard file or the candidate is missing or damaged, and what ``deal`` raises."""
     params, ensemble = workspace.read_params(), open_candidate(workspace)
-    lists = read_json(workspace.partition_file)["forgotten" if params.forget.apply else "monitored"]
+    partition = read_summary(workspace.partition_file)
+    lists = (partition.forgotten if params.forget.apply else partition.monitored).model_dump()
     non_members = answers_for_test(workspace, params, ensemble)
     retained = answers_for_retained(workspace, params, ensemble)
     listed = answers_for_listed(workspace, params, ensemble)
@@ -60,7 +62,7 @@ def membership(workspace: Workspace) -> None:
 
 def answers_for_test(workspace: Workspace, params: Params, ensemble: Ensemble) -> Answers:
     """For the test split. No shard holds it: a sample's own shard is the one that would, by hash of its id."""
-    test, sisa = load_shard(workspace.test_file), params.sisa
+    test, sisa = load_checked(workspace.test_file), params.sisa
     slots = assign_slots([f"test {name}" for name in test.ids], len(sisa.shards), sisa.slices, params.seed)
     return Answers(
         labels=test.labels,

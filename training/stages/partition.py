@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from training.data.deal import Partition, deal, ids_digest
 from training.data.forget_list import Entry, read_forget_lists
@@ -17,6 +16,7 @@ from training.data.ignored import refuse_ignored
 from training.data.monitoring import check_monitored
 from training.data.source import Samples, open_source
 from training.data.store import Row, write_shard
+from training.data.summary import Lists, Poisoned, Summary
 from training.errors import ForgetListError
 from training.files import json_bytes, remove, write_if_changed
 from training.params import Params
@@ -49,7 +49,7 @@ def write_partition(workspace: Workspace) -> None:
     prune(workspace, params.sisa.shards)
     show(params, lists, dealt)
     write_if_changed(workspace.poisoned_file, poisoned_list([dealt.samples.ids[index] for index in dealt.poisoned]))
-    write_if_changed(workspace.partition_file, json_bytes(summary(params, lists, dealt)))
+    write_if_changed(workspace.partition_file, json_bytes(summary(params, lists, dealt).model_dump(mode="json")))
 
 
 def write_shards(workspace: Workspace, params: Params, dealt: Partition) -> None:
@@ -100,20 +100,21 @@ def show(params: Params, lists: Sequence[Entry], dealt: Partition) -> None:
         )
 
 
-def summary(params: Params, lists: Sequence[Entry], dealt: Partition) -> dict[str, Any]:
-    """What later stages need to know of the partition beside the shards: ``data/partition.json``."""
+def summary(params: Params, lists: Sequence[Entry], dealt: Partition) -> Summary:
+    """What later stages need to know of the partition."""
     named, gone = ({entry.sample_id for entry in each} for each in (lists, dealt.gone))
-    listed = {"listed": len(named), "already_gone": len(gone), "sha256": ids_digest(named)}
-    none = {"listed": 0, "already_gone": 0, "sha256": ids_digest(())}
-    return {
-        "source": params.data.source,
-        "classes": dealt.source.classes,
-        "image_shape": [params.data.image_size, params.data.image_size, 3],
-        "retained": [len(members) for members in dealt.members],
-        "forgotten": listed if params.forget.apply else none,
-        "monitored": none if params.forget.apply else listed,
-        "poisoned": {"planted": len(dealt.poisoned), "retained": poisoned_by_shard(dealt)},
-    }
+    listed = Lists(listed=len(named), already_gone=len(gone), sha256=ids_digest(named))
+    none = Lists(listed=0, already_gone=0, sha256=ids_digest(()))
+    size = params.data.image_size
+    return Summary(
+        source=params.data.source,
+        classes=dealt.source.classes,
+        image_shape=(size, size, 3),
+        retained=tuple(len(members) for members in dealt.members),
+        forgotten=listed if params.forget.apply else none,
+        monitored=none if params.forget.apply else listed,
+        poisoned=Poisoned(planted=len(dealt.poisoned), retained=tuple(poisoned_by_shard(dealt))),
+    )
 
 
 def poisoned_by_shard(dealt: Partition) -> list[int]:

@@ -17,8 +17,9 @@ from training.chain.checkpoints import stale_slices
 from training.chain.initial_weights import initial_weights_digest
 from training.chain.plan import ShardPlan, in_words, load_plan, make_plan
 from training.data.store import load_shard
+from training.data.summary import read_summary
 from training.errors import DamagedError
-from training.files import json_bytes, read_json, remove, write_if_changed
+from training.files import json_bytes, remove, write_if_changed
 from training.stages.run import run
 from training.workspace import Workspace
 
@@ -26,7 +27,7 @@ from training.workspace import Workspace
 def schedule(workspace: Workspace) -> None:
     """Raises DamagedError when a shard file is missing or damaged, TrainingError when initial weights are."""
     params = workspace.read_params()
-    classes = len(read_json(workspace.partition_file)["classes"])
+    classes = len(read_summary(workspace.partition_file).classes)
     weights = initial_weights_digest(workspace.root, params.network)
     say_if_keys_changed(workspace)
     plans = []
