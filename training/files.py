@@ -13,9 +13,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from training.errors import DamagedError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -98,6 +102,18 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise DamagedError(f"{path} is damaged (it holds {type(document).__name__}, expected an object)")
     return document
+
+
+def read_model(path: Path, model: TypeAdapter[T]) -> T:
+    """What an earlier run wrote as JSON, validated. Raises DamagedError when it is missing or damaged."""
+    try:
+        return model.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise DamagedError(f"{path} is missing") from None
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read ({error})") from error
+    except ValidationError as error:
+        raise DamagedError(f"{path} is damaged ({error})") from error
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

@@ -21,7 +21,8 @@ def check_monitored(workspace: Workspace, dealt: Partition) -> None:
         last = read_summary(workspace.partition_file)
     except DamagedError as error:
         raise ForgetListError(
-            f"{error}, so it is not known what was forgotten. Set forget.apply to true: the file is then rebuilt"
+            f"{workspace.partition_file} is damaged and does not say what was forgotten. Set forget.apply to true: the "
+            "file is then rebuilt"
         ) from error
     if last.forgotten.listed == 0:
         return

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from training.errors import DamagedError
+from training.files import read_model
 
 
 class Lists(BaseModel):
@@ -48,13 +48,4 @@ class Summary(BaseModel):
 
 def read_summary(path: Path) -> Summary:
     """Raises DamagedError when the file is missing or damaged."""
-    try:
-        return Summary.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise DamagedError(f"{path} is missing") from None
-    except OSError as error:
-        raise DamagedError(f"{path} cannot be read ({error})") from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise DamagedError(f"{path} is damaged ({where}{': ' if where else ''}{problem['msg']})") from error
+    return read_model(path, TypeAdapter(Summary))

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from training.data.summary import Poisoned
-from training.errors import DamagedError
-from training.files import json_bytes
+from training.files import json_bytes, read_model
 from training.params import Trigger
 
 if TYPE_CHECKING:  # needs numpy, which the reports do not
@@ -207,22 +206,13 @@ class Backdoor(Report):
 
 
 def read_metrics(path: Path) -> Metrics:
-    return _read(path, TypeAdapter(Metrics))
+    return read_model(path, TypeAdapter(Metrics))
 
 
 def read_membership(path: Path) -> Membership:
-    return _read(path, TypeAdapter(Membership))
+    return read_model(path, TypeAdapter(Membership))
 
 
 def read_backdoor(path: Path) -> Backdoor | Absent:
     """Absent when no backdoor was planted."""
-    return _read(path, TypeAdapter[Backdoor | Absent](Backdoor | Absent))
-
-
-def _read(path: Path, report: TypeAdapter[T]) -> T:
-    try:
-        return report.validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise DamagedError(f"{path} is missing") from None
-    except ValidationError as error:
-        raise DamagedError(f"{path} is damaged ({error})") from error
+    return read_model(path, TypeAdapter[Backdoor | Absent](Backdoor | Absent))

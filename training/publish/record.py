@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from training.errors import DamagedError
+from training.files import read_model
 
 
 class SliceCost(BaseModel):
@@ -44,9 +44,4 @@ class ShardRecord(BaseModel):
 
 def load_record(path: Path) -> ShardRecord:
     """Raises DamagedError when the record is missing or damaged."""
-    try:
-        return ShardRecord.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise DamagedError(f"{path} is missing") from None
-    except (OSError, ValidationError) as error:
-        raise DamagedError(f"{path} is damaged ({error})") from error
+    return read_model(path, TypeAdapter(ShardRecord))
