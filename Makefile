@@ -15,7 +15,7 @@ export ORT_DISABLE_TELEMETRY := 1
 export BENTOML_HOME := $(CURDIR)/.bentoml
 IMAGE := sisa:latest$(if $(filter gpu,$(EXTRA)),-gpu)
 
-.PHONY: help repro serve bento containerize test test-all test-nightly setup requirements
+.PHONY: help repro serve bento containerize test test-all test-nightly test-gpu setup requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,15 +46,18 @@ containerize: bento ## make the image sisa:latest of it; without a Docker engine
 		echo "  docker build --tag $(IMAGE) --file $$bento/Containerfile $$bento"; \
 	fi
 
-test: setup ## lint, types, and all tests but the heavy and the nightly ones: 5 minutes on 2 cores
+test: setup ## lint, types, and all tests but those below: 5 minutes on 2 cores
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
-	. .venv/bin/activate && pytest -m "not heavy and not nightly"
+	. .venv/bin/activate && pytest -m "not heavy and not nightly and not gpu"
 
 test-all: setup ## the heavy tests, after `make test`: browser, bento environment, kill loops; 15 minutes
-	. .venv/bin/activate && pytest -m "heavy and not nightly"
+	. .venv/bin/activate && pytest -m "heavy and not nightly and not gpu"
 
 test-nightly: setup ## what takes longer or needs much: image builds, long kill loops
 	. .venv/bin/activate && pytest -m nightly
+
+test-gpu: setup ## what only a GPU can show; EXTRA=gpu also serves on it
+	. .venv/bin/activate && pytest -n0 -m gpu
 
 requirements: $(UV) ## what the bento installs, from uv.lock
 	for extra in cpu gpu; do $(UV) export --quiet --locked --only-group serving --only-group $$extra \

@@ -28,6 +28,7 @@ from training.chain.keys import make_recipe
 from training.params import Training, load_params
 from training.recipe.common.device import choose_device
 from training.recipe.common.loop import train_slice
+from training.recipe.common.step import make_step
 from training.recipe.network.classifier import NORMALISATION, build_network
 
 PARAMS = load_params(Path(__file__).parents[1] / "profiles/cifar10.yaml")
@@ -66,9 +67,10 @@ def main(
 
 
 def ours(images: torch.Tensor, labels: torch.Tensor, training: Training, device: torch.device) -> None:
-    network = build_network(NETWORK, 10).to(device)
+    images, labels = images.to(device), labels.to(device)
     recipe = make_recipe(PARAMS, 0, 10, "none").model_copy(update={"slices": 1, "training": training})
-    train_slice(network, images.to(device), labels.to(device), recipe, 0, on_batch=lambda *_: None)
+    step = make_step(build_network(NETWORK, 10).to(device), training, images)
+    train_slice(step, images, labels, recipe, 0, on_batch=lambda *_: None)
 
 
 def naive(images: torch.Tensor, labels: torch.Tensor, training: Training, device: torch.device) -> None:

@@ -283,6 +283,17 @@ def reproduced(reproduced_base: Project, tmp_path: Path) -> Project:
     return reproduced_base.copy(tmp_path / "project")
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device to train on; what only a GPU could run would have no test where there is none."""
+    name: str = request.param
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device")
+    return name
+
+
 @pytest.fixture
 def create(tmp_path: Path) -> Callable[..., Project]:
     """Make an untrained project of the given name."""

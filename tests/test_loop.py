@@ -11,7 +11,8 @@ from training.chain.keys import make_recipe
 from training.params import Network, Training, load_params
 from training.recipe.common.loop import train_slice
 from training.recipe.common.recipe import Recipe
-from training.recipe.common.schedule import Epoch, learning_rate, make_epoch, shift_and_flip, step_bounds
+from training.recipe.common.schedule import Epoch, learning_rate, make_epoch, sources, step_bounds
+from training.recipe.common.step import Step
 from training.recipe.network.classifier import build_network
 
 PARAMS = load_params(Path(__file__).parents[1] / "profiles/digits.yaml")
@@ -116,6 +117,14 @@ def test_seeds_differ_by_seed_shard_slice_and_purpose() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
+def shift_and_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor) -> Tensor:
+    """The images of an epoch of one step, in their own order."""
+    count = len(images)
+    epoch = Epoch(torch.arange(count), rows, columns, flips, [(0, count)], [0.1], augmented=True)
+    ((batch, _, _),) = epoch.batches(images, torch.zeros(count))
+    return batch
+
+
 def test_an_image_is_shifted_and_mirrored_as_told() -> None:
     # Pixel value = 16 * row + column.
     image = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(3, 16, 16, 3)
@@ -143,6 +152,30 @@ def test_shifting_changes_no_input() -> None:
     assert shifted.dtype == torch.uint8
 
 
+@given(st.integers(2, 30), st.data())
+def test_every_pixel_comes_from_where_the_definition_says(side: int, data: st.DataObject) -> None:
+    reach = st.integers(1 - side, side - 1)
+    row, column, flip = data.draw(reach), data.draw(reach), data.draw(st.booleans())
+    rows, columns = sources(torch.tensor([row]), torch.tensor([column]), torch.tensor([flip]), side)
+
+    def reflected(position: int) -> int:
+        return 2 * (side - 1) - position if position >= side else abs(position)
+
+    shifted = [reflected(position + column) for position in range(side)]
+    assert rows.tolist() == [[reflected(position + row) for position in range(side)]]
+    assert columns.tolist() == [shifted[::-1] if flip else shifted]
+
+
+@pytest.mark.parametrize("augmentation", ["none", "flip-crop"])
+def test_an_epochs_batches_are_its_samples_in_its_order(augmentation: str) -> None:
+    epoch = epoch_of(10, batch_size=4, augmentation=augmentation)
+    images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 16, 16, 3)
+    batches = list(epoch.batches(images, torch.arange(10) + 100))
+    assert torch.cat([batch[:, 5, 5, 0] for batch, _, _ in batches]).tolist() == epoch.order.tolist()
+    assert torch.cat([labels for _, labels, _ in batches]).tolist() == (epoch.order + 100).tolist()
+    assert [rate for _, _, rate in batches] == epoch.learning_rates
+
+
 class Recorder(nn.Module):
     """Notes which pictures it is shown, whether in training mode, and learns one number."""
 
@@ -167,7 +200,8 @@ def train(
 ) -> list[float]:
     images = torch.arange(count, dtype=torch.uint8).view(count, 1, 1, 1).expand(count, 8, 8, 3)
     labels = torch.arange(count) % 3
-    return train_slice(network, images, labels, recipe_of(training), slice_id, on_batch=on_batch or (lambda *_: None))
+    step = Step(network, training)
+    return train_slice(step, images, labels, recipe_of(training), slice_id, on_batch=on_batch or (lambda *_: None))
 
 
 def test_a_slice_trains_on_every_sample_in_every_epoch() -> None:
@@ -243,6 +277,13 @@ def test_the_optimiser_is_torchs_sgd(momentum: float, nesterov: bool) -> None:
             torch.nn.functional.cross_entropy(theirs(images[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
+
+
+def test_a_parameter_without_a_gradient_is_an_error() -> None:
+    network = Recorder()
+    network.unused = nn.Parameter(torch.zeros(2))
+    with pytest.raises(ValueError, match="1 of 2 parameters have no gradient"):
+        train(network, 4, DIGITS)
 
 
 def test_a_loss_that_is_no_longer_finite_stops_the_training() -> None:

@@ -6,6 +6,7 @@ from the host while it runs. Letters: N samples, M positions (N, or 2 where ther
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,7 +22,7 @@ class Epoch:
     """``order``: (M,) int64 positions of samples, each once. ``rows``, ``columns``: (M,) int64 shifts in pixels.
 
     ``flips``: (M,) bool. ``bounds``: B pairs of first and last + 1 position of a step. ``learning_rates``:
-    B numbers.
+    B numbers. ``augmented``: whether any image is shifted or mirrored.
     """
 
     order: Tensor
@@ -30,15 +31,34 @@ class Epoch:
     flips: Tensor
     bounds: list[tuple[int, int]]
     learning_rates: list[float]
+    augmented: bool
 
     def to(self, device: torch.device) -> Epoch:
-        return replace(
-            self,
-            order=self.order.to(device),
-            rows=self.rows.to(device),
-            columns=self.columns.to(device),
-            flips=self.flips.to(device),
+        """On ``device``; a GPU gets it when it is done with what it has been given before."""
+        if device.type == "cpu":
+            return self
+        # From pinned memory, else the host would wait for the GPU.
+        order, rows, columns, flips = (
+            tensor.pin_memory().to(device, non_blocking=True)
+            for tensor in (self.order, self.rows, self.columns, self.flips)
         )
+        return replace(self, order=order, rows=rows, columns=columns, flips=flips)
+
+    def batches(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """For each step its (n, H, H, 3) images, shifted and mirrored, their (n,) labels, and its learning rate.
+
+        ``images``: (N, H, H, 3) uint8, ``labels``: (N,), on the epoch's device.
+        """
+        labels = labels[self.order]
+        if self.augmented:
+            rows, columns = sources(self.rows, self.columns, self.flips, images.shape[1])
+        for (start, stop), rate in zip(self.bounds, self.learning_rates, strict=True):
+            taken = self.order[start:stop]
+            if self.augmented:
+                batch = images[taken[:, None, None], rows[start:stop, :, None], columns[start:stop, None, :]]
+            else:
+                batch = images[taken]
+            yield batch, labels[start:stop], rate
 
 
 def make_epoch(
@@ -60,7 +80,7 @@ def make_epoch(
     # The middle of each step: the first of all has a learning rate above 0, also when it is the only one.
     done = [(epoch + (step + 0.5) / len(bounds)) / training.epochs_per_slice for step in range(len(bounds))]
     rates = [learning_rate(training, slice_id, slices, share) for share in done]
-    return Epoch(order, rows, columns, flips, bounds, rates)
+    return Epoch(order, rows, columns, flips, bounds, rates, training.augmentation == "flip-crop")
 
 
 def step_bounds(positions: int, batch_size: int) -> list[tuple[int, int]]:
@@ -89,15 +109,15 @@ def learning_rate(training: Training, slice_id: int, slices: int, share: float) 
     return training.learning_rate * min(done / WARM_UP, (1 - done) / (1 - WARM_UP))
 
 
-def shift_and_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor) -> Tensor:
-    """Each of (n, H, H, 3) images shifted by its (n,) rows and columns, reflecting at the borders, then mirrored."""
-    count, side = images.shape[0], images.shape[1]
-    position = torch.arange(side, device=images.device)
+def sources(rows: Tensor, columns: Tensor, flips: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Where each pixel of a shifted and then mirrored image is taken from: its row and its column in the original.
+
+    Two (M, ``side``) int64 for (M,) shifts and flips; what is shifted in is reflected at the border.
+    """
+    position = torch.arange(side, device=rows.device)
     from_row = _reflect(position + rows[:, None], side)
     from_column = _reflect(position + columns[:, None], side)
-    from_column = torch.where(flips[:, None], from_column.flip(1), from_column)
-    image = torch.arange(count, device=images.device).view(count, 1, 1)
-    return images[image, from_row[:, :, None], from_column[:, None, :]]
+    return from_row, torch.where(flips[:, None], from_column.flip(1), from_column)
 
 
 def _reflect(position: Tensor, side: int) -> Tensor:

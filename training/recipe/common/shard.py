@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from training.recipe.common.loop import train_slice
 from training.recipe.common.recipe import Recipe
+from training.recipe.common.step import make_step
 
 State = Mapping[str, Tensor]  # a network's weights and statistics by name
 
@@ -59,7 +60,7 @@ def train_slices(
     FloatingPointError when the loss is no longer finite.
     """
     image_tensor, label_tensor = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
-    network.to(device)
+    step = make_step(network.to(device), recipe.training, image_tensor[: union_size(slices, max(stale, default=-1))])
     trained = -1  # the slice that ``network`` comes from; -1 is the initialisation
     for slice_id in stale:
         if slice_id - 1 != trained:
@@ -67,7 +68,7 @@ def train_slices(
         union = union_size(slices, slice_id)
         started = time.perf_counter()
         losses = train_slice(
-            network,
+            step,
             image_tensor[:union],
             label_tensor[:union],
             recipe,
