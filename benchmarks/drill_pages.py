@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import yaml
 
+from benchmarks.pages import write_page
 from training.errors import DrillError
 from training.evaluation.reports import Absent
 from training.files import write_atomic
@@ -34,9 +35,6 @@ from training.report.drill_results import (
 from training.stages.run import guard
 
 RESULTS_FOLDER = Path(__file__).parents[1] / "docs/results"
-BY_HAND = (
-    "<!-- Written by hand from here on: `python -m benchmarks.drill_pages` keeps it and writes what is above again. -->"
-)
 FORGETTING_PLOT = "attacks on the forget set: accuracy or AUC, a point for each seed"
 BACKDOORS_PLOT = "share of other classes' test samples that are taken for the target class"
 BEFORE_AND_AFTER: tuple[Step, ...] = ("before", "after")
@@ -57,30 +55,17 @@ def write_pages(folder: Path) -> list[Path]:
     backdoor = [drill for drill in drills if isinstance(drill, BackdoorResult)]
     written = []
     if forget:
-        written += write_page(folder / "forgetting", forgetting(forget), forgetting_plot(forget))
+        written += write_page_and_plot(folder / "forgetting", forgetting(forget), forgetting_plot(forget))
     if backdoor:
-        written += write_page(folder / "backdoor", backdoors(backdoor), backdoors_plot(backdoor))
+        written += write_page_and_plot(folder / "backdoor", backdoors(backdoor), backdoors_plot(backdoor))
     return written
 
 
-def write_page(stem: Path, page: str, plot: str) -> list[Path]:
+def write_page_and_plot(stem: Path, page: str, plot: str) -> list[Path]:
     path, picture = stem.with_suffix(".md"), stem.with_suffix(".svg")
-    content = f"{page}\n{BY_HAND}\n{by_hand(path)}"
+    write_page(path, page, "benchmarks.drill_pages")
     write_atomic(picture, plot.encode())
-    write_atomic(path, content.encode())
     return [path, picture]
-
-
-def by_hand(path: Path) -> str:
-    """What people have written below the line of an earlier page."""
-    if not path.is_file():
-        return ""
-    _, line, text = path.read_text(encoding="utf-8").partition(f"{BY_HAND}\n")
-    if not line:
-        raise DrillError(
-            f"{path} has no line {BY_HAND!r}, below which it would be kept; put the line in, or move the page away"
-        )
-    return text
 
 
 def size_and_recipe(drill: ForgetResult) -> object:

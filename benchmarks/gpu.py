@@ -1,15 +1,18 @@
 """How much of a GPU the training loop uses: images/s beside the usual loop and beside the limit.
 
-    python -m benchmarks.gpu [--samples 10000] [--rounds 3] [--device cuda] [--data docs/results/gpu.json]
+    python -m benchmarks.gpu loops [--samples 10000] [--rounds 3] [--device cuda] [--data docs/results/gpu.json]
+    python -m benchmarks.gpu cifar10 [--source data/raw]
 
 naive: the loop of torchvision's tutorials: a DataLoader of two workers over PIL pictures, fp32, a plain network, the
-loss read after each step, torch's settings as they come. ours: `train_slice`, three epochs of a shard, with its kernels launched one by one (eager) and
-recorded (CUDA graph); its last, smaller batch and its making of epochs are in the time. limit: forward, backward and
-step on one batch that is always the same and lies on the device, likewise eager and recorded, in the same precision
-and with the same deterministic kernels. All in turn in each round, one process, medians. Ours is also trained twice to see
-whether its weights repeat.
+loss read after each step, torch's settings as they come. ours: `train_slice`, three epochs of a shard, with its kernels
+launched one by one (eager) and recorded (CUDA graph); its last, smaller batch and its making of epochs are in the time.
+limit: forward, backward and step on one batch that is always the same and lies on the device, likewise eager and
+recorded, in the same precision and with the same deterministic kernels. Ours and limit in turn in each round, one
+process, medians. Ours is trained from the same weights in each round, and they must repeat.
 
-Writes the numbers as JSON, and `docs/results/gpu.md` from them: `python -m benchmarks.gpu_page`.
+cifar10: the pipeline's stages on CIFAR-10 with ResNet-18, once.
+
+Both write their part of the data, and `docs/results/gpu.md`.
 """
 
 from __future__ import annotations
@@ -32,7 +35,10 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
+from benchmarks.grid import Cell, run
+from benchmarks.pages import write_page
 from training.chain.keys import make_recipe
+from training.files import write_atomic
 from training.params import Training, load_params
 from training.recipe.common.device import choose_device
 from training.recipe.common.loop import train_slice
@@ -41,16 +47,22 @@ from training.recipe.network.classifier import NORMALISATION, Classifier, build_
 
 ROOT = Path(__file__).parents[1]
 PARAMS = load_params(ROOT / "profiles/cifar10.yaml")
+DATA = ROOT / "docs/results/gpu.json"
+NETWORKS = ("resnet9", "resnet18")
 NAIVE_BATCHES = (32, 128)
 BATCHES = (32, 128, 512)
 EAGER_BATCHES = (128, 512)  # launched one by one, smaller batches take as long a step
+CIFAR10 = Cell(shards=5, slices=10, network="resnet18", batch_size=128, learning_rate=0.1)
+
+app = typer.Typer()
 
 
-def main(
+@app.command()
+def loops(
     samples: Annotated[int, typer.Option(help="of a shard: an epoch's images")] = 10_000,
     rounds: Annotated[int, typer.Option(help="how often each way is timed")] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "cuda",
-    data: Annotated[Path, typer.Option(help="where the numbers go")] = ROOT / "docs/results/gpu.json",
+    data: Annotated[Path, typer.Option(help="where the numbers go")] = DATA,
 ) -> None:
     on = choose_device(device, PARAMS.training.threads)
     images = torch.randint(0, 256, (samples, 32, 32, 3), dtype=torch.uint8)
@@ -58,13 +70,13 @@ def main(
     as_torch_comes()
     naive_rates = [
         {"network": name, "batch": batch, "rate": naive(name, images, labels, on, batch)}
-        for name in ("resnet9", "resnet18")
+        for name in NETWORKS
         for batch in NAIVE_BATCHES
     ]
     choose_device(device, PARAMS.training.threads)
     print(naive_rates, flush=True)
     rows = []
-    for name in ("resnet9", "resnet18"):
+    for name in NETWORKS:
         for precision in ("fp32", "bf16"):
             for batch in BATCHES:
                 training = PARAMS.training.model_copy(update={"precision": precision, "batch_size": batch})
@@ -72,8 +84,27 @@ def main(
                 row |= measure(name, training, images.to(on), labels.to(on), rounds)
                 rows.append(row)
                 print(row, flush=True)
-    document = {"machine": machine(on), "samples": samples, "rounds": rounds, "naive": naive_rates, "loops": rows}
-    data.write_text(json.dumps(document, indent=2) + "\n")
+    keep(data, machine=machine(on), samples=samples, rounds=rounds, naive=naive_rates, loops=rows)
+
+
+@app.command()
+def cifar10(
+    folder: Annotated[Path, typer.Option(help="the workspace; what is in it is replaced")] = ROOT / ".grid",
+    source: Annotated[Path, typer.Option(help="folder of cifar-10-batches-py")] = ROOT / "data/raw",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "cuda",
+    data: Annotated[Path, typer.Option(help="where the numbers go")] = DATA,
+) -> None:
+    result = run(CIFAR10, folder, source, device)
+    print(json.dumps(result), flush=True)
+    keep(data, cifar10=result)
+
+
+def keep(data: Path, **parts: Any) -> None:
+    """Write parts of the data, and the page of all of it once there are loops."""
+    document = {**(json.loads(data.read_text()) if data.is_file() else {}), **parts}
+    write_atomic(data, json.dumps(document, indent=2).encode() + b"\n")
+    if "loops" in document:
+        write_page(data.with_suffix(".md"), page(document), "benchmarks.gpu")
 
 
 def as_torch_comes() -> None:
@@ -188,7 +219,11 @@ def fixed_step(name: str, training: Training, device: torch.device, *, recorded:
     with torch.cuda.graph(graph, stream=stream):
         take()
     torch.cuda.current_stream().wait_stream(stream)
-    return graph.replay
+
+    def replay(_: Callable[[], None] = take) -> None:  # the graph does not own what it reads and writes
+        graph.replay()
+
+    return replay
 
 
 def naive(name: str, images: Tensor, labels: Tensor, device: torch.device, batch_size: int) -> int:
@@ -233,5 +268,52 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.images[number])), self.labels[number]
 
 
+def page(document: dict[str, Any]) -> str:
+    where = document["machine"]
+    naive_rates = {(row["network"], row["batch"]): row["rate"] for row in document["naive"]}
+    parts = [
+        "# The training loop on a GPU\n",
+        f"{where['device']}, {where['cores']} cores of its host; Python {where['python']}, torch {where['torch']}, CUDA {where['cuda']}, "
+        f"cuDNN {where['cudnn']}. Images of noise, 32 × 32, {document['samples']:,} of them, 3 epochs, `flip-crop`; images/s, medians of "
+        f"{document['rounds']} rounds.\n",
+        "naive: the loop of torchvision's tutorials (`DataLoader` of two workers, PIL, fp32, the loss read after each step, torch's own settings):\n",
+        "| network | batch | naive |\n|---|---|---|",
+        *(f"| {row['network']} | {row['batch']} | {row['rate']:,} |" for row in document["naive"]),
+        "\nours: `train_slice`, deterministic, everything between two epochs included. limit: forward, backward and step on one batch "
+        "that is always the same, as deterministic and in the same precision; both once with kernels launched one by one (eager) and "
+        "once recorded as a CUDA graph, which is how the trainer runs on a GPU.\n",
+        "| network | precision | batch | ours, eager | limit, eager | of it | **ours, recorded** | limit, recorded | of it | × naive of batch 128 | bits repeat |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        *(loop_row(row, naive_rates[row["network"], 128]) for row in document["loops"]),
+    ]
+    if "cifar10" in document:
+        parts += ["\n## CIFAR-10\n", cifar10_line(document["cifar10"])]
+    return "\n".join([*parts, "\n```sh\npython -m benchmarks.gpu loops\npython -m benchmarks.gpu cifar10\n```"])
+
+
+def loop_row(row: dict[str, Any], naive_rate: int) -> str:
+    def beside(way: str) -> str:
+        if f"ours_{way}" not in row:
+            return "– | – | –"
+        ours, limit = row[f"ours_{way}"], row[f"limit_{way}"]
+        return f"{ours:,} | {limit:,} | {ours / limit:.2f}"
+
+    return (
+        f"| {row['network']} | {row['precision']} | {row['batch']} | {beside('eager')} | {beside('recorded')} | "
+        f"{row['ours_recorded'] / naive_rate:.1f} | {'yes' if row['repeats'] else '**no**'} |"
+    )
+
+
+def cifar10_line(result: dict[str, Any]) -> str:
+    cell, seconds = result["cell"], result["stage_seconds"]
+    return (
+        f"{cell['network']} from scratch, S = {cell['shards']}, R = {cell['slices']}, {cell['epochs_per_slice']} epochs a slice, batch "
+        f"{cell['batch_size']}, learning rate {cell['learning_rate']}, {cell['precision']}, otherwise `profiles/cifar10.yaml`: "
+        f"**{result['training_seconds']:.1f} s of training** for {result['sample_epochs']:,} sample-epochs, accuracy "
+        f"{result['mean']['accuracy']:.4f} (mean) and {result['vote']['accuracy']:.4f} (vote) on all 10,000 test pictures. Seconds of the whole "
+        f"stages, exports and checkpoints included: {', '.join(f'{name} {value}' for name, value in seconds.items())}."
+    )
+
+
 if __name__ == "__main__":
-    typer.run(main)
+    app()
