@@ -73,8 +73,9 @@ def main(
     source: Annotated[Path, typer.Option(help="folder of cifar-10-batches-py")] = ROOT / "data/raw",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     data: Annotated[Path, typer.Option(help="where results are kept")] = DATA,
+    shards: Annotated[list[int] | None, typer.Option(help="only cells of so many; may be given several times")] = None,
 ) -> None:
-    for cell in CELLS:
+    for cell in [cell for cell in CELLS if shards is None or cell.shards in shards]:
         result = run_once(cell, folder, source, device, data)
         print(json.dumps(result), flush=True)
         write_page(data.with_suffix(".md"), page(read(data)), "benchmarks.grid")
