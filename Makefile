@@ -22,7 +22,7 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 repro: setup ## run the pipeline on params.yaml and show the results
-	. .venv/bin/activate && sisa check && dvc repro && sisa publish && sisa summary
+	. .venv/bin/activate && sisa check && dvc repro && sisa publish && sisa summary && sisa status
 
 # What is served is not DVC's: `sisa publish` publishes the release candidate that `dvc pull` or `dvc repro` left.
 serve: setup ## answer over HTTP on the models there are: http://localhost:3000 (HOST=… PORT=…)

@@ -16,7 +16,7 @@ from serving.batching import Batcher, Scores
 from serving.decoding import Images, Shape, decode_withdrawal
 from serving.ensemble.aggregation import Aggregation
 from serving.ensemble.loading import Ensemble
-from serving.ensemble.manifest import EnsembleUnavailable
+from serving.ensemble.manifest import EnsembleUnavailable, Manifest
 from serving.ensemble.turnout import Turnout, shards_needed
 from serving.generations import Generations
 from serving.metrics import (
@@ -32,6 +32,7 @@ from serving.metrics import (
     WITHDRAWALS,
     WITHDRAWN,
     images_of,
+    show_open_requests,
 )
 from serving.reading import INLINE_BYTES, Body, check_content_type, check_query, read_files, read_json, read_npy
 from serving.refusal import Refusal, failure
@@ -77,6 +78,8 @@ class Answering:
         if lost != self._lost and lost is not None:
             logger.error("not ready: %s: expected %s, found %s", lost.error, lost.expected, lost.found)
         self._lost = lost
+        if ensemble is not None and isinstance(ensemble.manifest, Manifest):
+            show_open_requests(ensemble.manifest.open_requests)
         READY.set(ready)
         GENERATION.set(ensemble.generation if ensemble and ready else 0)
         FLOOR.set(self.generations.floor)

@@ -17,7 +17,7 @@ from serving.batching import Scores
 from serving.body import body_schema
 from serving.ensemble.aggregation import Aggregation, choose
 from serving.ensemble.loading import Ensemble
-from serving.ensemble.manifest import Forgotten, LedgerHead, Manifest
+from serving.ensemble.manifest import Forgotten, LedgerHead, Manifest, OpenRequests
 from serving.ensemble.robustness import robustness
 from serving.ensemble.turnout import Turnout, shards_needed, turnout
 from serving.generations import Withdrawal
@@ -34,7 +34,8 @@ class Prediction(BaseModel):
     votes: list[int] = Field(description="number of shards that find each class the most probable")
     robustness: int = Field(
         description="that many shards' models may be replaced by anything, and every pending shard may come back with "
-        "anything, and the vote's answer stays (DPA, Levine & Feizi 2021); says nothing of the mean's answer"
+        "anything, and the vote's answer stays (DPA, Levine & Feizi 2021), so no change to that many training samples "
+        "(or subjects, where placement is by subject) flips it; says nothing of the mean's answer"
     )
 
 
@@ -81,6 +82,10 @@ class EnsembleDescription(BaseModel):
     needed: int = Field(description="shards that must answer; with fewer, predictions are 503")
     shards: list[Shard]
     ledger: LedgerHead | None = Field(description="the ledger as it was before this generation was entered")
+    open_requests: OpenRequests | None = Field(
+        description="requests to forget that were not done when this generation was published: how many, and when the "
+        "oldest of them was made; null when there was none"
+    )
     floor: int | Literal["none"] = Field(
         description="no lower generation answers; none: this service started without state and without "
         "SISA_SERVE_MIN_GENERATION, so nothing but what is published says which one is the newest"
@@ -161,6 +166,7 @@ def describe(ensemble: Ensemble, settings: Settings, floor: int | None) -> dict[
         needed=shards_needed(ensemble.turnout.of, settings.quorum),
         shards=[Shard.model_validate(shard.model_dump()) for shard in manifest.shards],
         ledger=manifest.ledger if isinstance(manifest, Manifest) else None,
+        open_requests=manifest.open_requests if isinstance(manifest, Manifest) else None,
         floor=floor or "none",
         provider=ensemble.sessions[0].get_providers()[0] if ensemble.sessions else None,
         limits=Limits.model_validate(settings.model_dump(include=set(Limits.model_fields))),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from serving.ensemble.manifest import OpenRequests
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -37,6 +40,14 @@ QUORUM_LOST = Gauge(
 )
 WITHDRAWN = Gauge("sisa_withdrawn_models", "Models that may never answer again.", multiprocess_mode="livemin")
 WITHDRAWALS = Counter("sisa_withdrawals", "Requests to withdraw models that were confirmed.")
+OPEN_REQUESTS = Gauge(
+    "sisa_open_requests",
+    "Requests to forget that were not done when this generation was published.",
+    multiprocess_mode="livemax",
+)
+OLDEST_OPEN_REQUEST = Gauge(
+    "sisa_oldest_open_request_seconds", "Age of the oldest of them now; 0 without one.", multiprocess_mode="livemax"
+)
 
 
 # Finding a labelled series costs more than counting in it.
@@ -44,6 +55,13 @@ WITHDRAWALS = Counter("sisa_withdrawals", "Requests to withdraw models that were
 def requests_of(route: str, status: str) -> tuple[Counter, Histogram]:
     """The series of one route and status; callers keep the number of both small."""
     return REQUESTS.labels(route, status), REQUEST_SECONDS.labels(route, status)
+
+
+def show_open_requests(requests: OpenRequests | None) -> None:
+    """Set the gauges; call it again when they are scraped, since requests get older."""
+    age = 0.0 if requests is None else (datetime.now(UTC) - requests.oldest).total_seconds()
+    OPEN_REQUESTS.set(0 if requests is None else requests.number)
+    OLDEST_OPEN_REQUEST.set(max(0.0, age))
 
 
 @cache

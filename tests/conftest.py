@@ -86,7 +86,7 @@ SMALL: dict[str, Any] = {
 STAGES = {
     "partition": "partition",
     "schedule": "schedule",
-    "train": "train_shard",
+    "train": "train_and_offer",
     "assemble": "assemble_and_publish",
     "evaluate": "evaluate",
     "membership": "membership",
@@ -130,12 +130,9 @@ class Project:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, target)
-        (folder / "data/raw").mkdir(parents=True)
-        (folder / "data/raw/.gitkeep").touch()
-        (folder / "models/initial").mkdir(parents=True)
-        (folder / "models/initial/.gitkeep").touch()
-        (folder / "reports/drills").mkdir(parents=True)
-        (folder / "reports/drills/.gitkeep").touch()
+        for name in ("data/raw", "data/subjects", "models/initial", "reports/drills"):
+            (folder / name).mkdir(parents=True)
+            (folder / name / ".gitkeep").touch()
         (folder / "forget").mkdir()
         (folder / "forget/requests.txt").write_text("# nothing yet\n")
         project = cls(folder)

@@ -69,7 +69,7 @@ def test_everything_is_named_at_once(project: Project) -> None:
         "photos/train/cat/2.png: a link to nowhere",
         "forget/.x.txt would not be read",
         "forget/b.txt is not UTF-8",
-        "DVC ignores 2 of 2 in forget",
+        "DVC ignores 3 of 3 in forget",
         "network.weights: models/initial/mine.pt is not a file that can be read",
     ):
         assert text in done.stderr
@@ -124,7 +124,7 @@ def test_what_nobody_may_read_is_named(project: Project) -> None:
     for name in ("photos/train/cat/1.png", "photos/test/dog", "forget/requests.txt"):
         (project.folder / name).chmod(0)
     try:
-        done = project.run(*as_an_ordinary_user(sys.executable, "-m", "training.command", "check"), check=False)
+        done = project.run(*as_an_ordinary_user(sys.executable, "-m", "training.commands.app", "check"), check=False)
     finally:
         (project.folder / "photos/test/dog").chmod(0o755)
     assert done.returncode == 1
@@ -139,7 +139,7 @@ def test_folders_that_nobody_may_read_are_named_all_at_once(project: Project) ->
     for folder in folders:
         folder.chmod(0)
     try:
-        done = project.run(*as_an_ordinary_user(sys.executable, "-m", "training.command", "check"), check=False)
+        done = project.run(*as_an_ordinary_user(sys.executable, "-m", "training.commands.app", "check"), check=False)
     finally:
         for folder in folders:
             folder.chmod(0o755)
@@ -178,7 +178,7 @@ def test_cuda_is_refused_exactly_where_torch_finds_none(project: Project) -> Non
 LOADED = """
 import sys
 sys.argv = ["sisa", "check"]
-from training.command import main
+from training.commands.app import main
 try:
     main()
 except SystemExit as end:

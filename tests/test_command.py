@@ -1,5 +1,6 @@
 """The command `sisa`: thin, quick to help, at home anywhere in a project."""
 
+import json
 import sys
 from collections.abc import Callable
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 from conftest import Project
 
-from training.command import typed
+from training.commands.drill import typed
 
 Create = Callable[..., Project]
 
@@ -15,7 +16,7 @@ SLOW = {"torch", "torchvision", "sklearn", "scipy", "numpy", "onnx", "onnxruntim
 LOADED = """
 import sys
 sys.argv = ["sisa", {words}]
-from training.command import main
+from training.commands.app import main
 try:
     main()
 except SystemExit as end:
@@ -24,7 +25,13 @@ print(*sorted(sys.modules))
 """
 
 
-@pytest.mark.parametrize("words", [["--help"], ["drill", "--help"], ["drill", "backdoor", "--help"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["--help"], ["plan", "--help"], ["status", "--help"], ["forget", "run", "--help"]),
+        *(["drill", "--help"], ["drill", "backdoor", "--help"]),
+    ],
+)
 def test_help_waits_for_no_library_that_is_slow_to_load(words: list[str], create: Create) -> None:
     code = LOADED.format(words=", ".join(map(repr, words)))
     out = create("project").run(sys.executable, "-c", code).stdout
@@ -95,3 +102,13 @@ def test_the_summary_names_the_generation_and_the_report(trained: Project) -> No
     out = trained.run("sisa", "summary").stdout
     assert "Generation 1" in out
     assert "report.html" in out
+
+
+def test_checking_and_publishing_answer_in_json(trained: Project) -> None:
+    assert json.loads(trained.run("sisa", "check", "--json").stdout) == {"problems": []}
+    assert json.loads(trained.run("sisa", "publish", "--json").stdout) == {"generation": 1}
+    (trained.folder / "forget/.hidden.txt").touch()
+    done = trained.run("sisa", "check", "--json", check=False)
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert done.returncode == 1
+    assert ".hidden.txt would not be read" in problem

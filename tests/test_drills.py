@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import MODELS, Project, run_stages
 
-from training.data.deal import ids_digest
+from training.data.forget_list import ids_digest
 from training.drills.choice import backdoor_drill, drawn, forget_drill
 from training.drills.drill import Drill, run_drill
 from training.drills.dvc import rebuild_report

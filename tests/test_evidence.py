@@ -11,7 +11,7 @@ from written import NOBODY, TOO_FEW, attack, attacked, lists, published, record,
 from training.errors import DamagedError
 from training.evaluation.reports import Absent, ForgetLists
 from training.params import Trigger
-from training.publish.ledger import Published
+from training.publish.events import Published
 from training.report.cells import OF_THE_COST, ROWS, Cell, Kind, Notes, Value, complete, in_words
 from training.report.evidence import Evidence, Trial, area, collect
 from training.report.history import before, read_kept, remember, write_kept

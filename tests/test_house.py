@@ -88,7 +88,10 @@ def test_what_recipes_share_knows_none_of_them(module: str) -> None:
 
 
 # From what is trained on to what is shown: a room imports its own and those before it.
-ORDER = ("recipe", "data", "chain", "publish", "engine", "evaluation", "report", "drills", "stages")
+ORDER = (
+    *("recipe", "memory", "data", "chain", "publish", "engine", "evaluation", "forgetting"),
+    *("report", "drills", "stages", "commands"),
+)
 
 
 def room(module: str) -> str:
@@ -116,7 +119,7 @@ def test_only_the_door_reads_the_current_directory(module: str) -> None:
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("training.")])
 def test_only_stages_and_the_command_print(module: str) -> None:
     if not module.startswith(
-        ("training.stages.", "training.command", "training.report.summary", "training.drills.show")
+        ("training.stages.", "training.commands.", "training.report.summary", "training.drills.show")
     ):
         calls = [node for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.Call)]
         assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]

@@ -110,12 +110,16 @@ def test_the_shipped_patterns_name_what_torchvision_downloads_and_no_other_pictu
 def test_dvc_notices_every_deletion_that_partition_allows(create: Callable[..., Project]) -> None:
     root = "data/raw/cifar-10-jpg"  # what the shipped patterns once named
     project = create("project", data__source="imagefolder", data__root=root).with_git()
-    for name in ("train/cat/1.png", "train/cat/2.png", "train/dog/1.png", "test/cat/1.png", "test/dog/1.png"):
+    names = ("train/cat/1.png", "train/cat/2.png", "train/dog/1.png", "test/cat/1.png", "test/dog/1.png")
+    for number, name in enumerate(names):
         path = project.folder / root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 8)).save(path)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
     assert project.repro("partition") == ["partition"]
     (project.folder / root / "train/cat/2.png").unlink()
+    noticed = project.run("dvc", "repro", "partition", check=False)
+    assert "no longer in the source" in noticed.stdout + noticed.stderr  # one of three: so much has to be asked for
+    project.forget("cat/2.png")
     assert project.repro("partition") == ["partition"]
 
     (project.folder / root / "train/dog/1.png").rename(project.folder / "1.png")

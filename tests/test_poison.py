@@ -11,8 +11,9 @@ from conftest import SMALL
 from numpy.typing import NDArray
 
 from training.data.poison import choose, plant, stamp, stamp_all
+from training.data.prints import Prints
 from training.data.source import Samples
-from training.data.store import load_shard
+from training.data.store import Decoded, load_shard
 from training.errors import ParamsError
 from training.params import Poison, Trigger
 from training.stages.partition import partition
@@ -41,8 +42,9 @@ def grey(labels: str = "abababab") -> Samples:
     return Samples(
         ids=tuple(str(index) for index in range(len(labels))),
         labels=np.array(["ab".index(label) for label in labels], np.int64),
+        contents=tuple(f"file {index}".encode() for index in range(len(labels))),
         fingerprints=tuple(f"picture {index}".encode() for index in range(len(labels))),
-        decode=lambda index: pictures[index],
+        decode=lambda index: Decoded(pictures[index], Prints(b"content", b"upright", b"look")),
     )
 
 

@@ -13,8 +13,8 @@ import pytest
 from conftest import Project
 
 from training.errors import DamagedError, LedgerError, PublishError, SisaError
+from training.publish.events import Imported, Published
 from training.publish.history import cost, read_history
-from training.publish.ledger import Imported, Published
 from training.publish.publish import publish
 from training.workspace import Workspace
 
@@ -78,7 +78,8 @@ def test_a_forgotten_sample_is_a_generation_whose_cost_is_the_difference_of_two_
     counts = [trained.shard(1).slices.tolist().count(r) for r in range(3)]
     assert (spent.shards, spent.slices) == (1, 2)
     assert spent.sample_epochs == (counts[0] + counts[1]) + sum(counts)
-    first, second = read_history(trained.workspace)
+    first, requested, withdrawn, second = read_history(trained.workspace)
+    assert (requested.event, withdrawn.event) == ("requested", "withdrawn")
     assert isinstance(first, Published)
     assert isinstance(second, Published)
     roots = [(a.merkle_root == b.merkle_root) for a, b in zip(first.shards, second.shards, strict=True)]
@@ -145,6 +146,7 @@ def test_a_workspace_that_published_before_there_was_a_ledger_counts_on(trained:
     publish(trained.workspace)
     imported, published = read_history(trained.workspace)
     assert isinstance(imported, Imported)
+    assert isinstance(published, Published)
     assert (imported.generation, published.generation) == (41, 42)
     assert imported.shards[0].key == "of an earlier version"
     assert trained.manifest()["generation"] == 42
@@ -226,6 +228,9 @@ def test_a_folder_in_place_of_a_file_is_an_error_that_names_it(trained: Project,
         publish(trained.workspace)
 
 
+EVENTS = ["published", "requested", "withdrawn", "fell-back", "published"]
+
+
 class Stopped(BaseException):
     """The process dies here."""
 
@@ -233,6 +238,7 @@ class Stopped(BaseException):
 def test_stopped_at_any_step_it_is_whole_and_the_next_call_completes_it(
     trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    trained.change(publish={"readmit": "together"})
     trained.forget(trained.victim(0, 2), trained.victim(2, 0))
     trained.stages("partition", "schedule", "train")
     reference = trained.copy(tmp_path / "reference")
@@ -263,10 +269,10 @@ def test_stopped_at_any_step_it_is_whole_and_the_next_call_completes_it(
             except Stopped:
                 pass
         assert is_whole(project)  # what a service would find
-        assert project.manifest()["generation"] in (1, 2)
+        assert project.manifest()["generation"] in (3, 4)
         project.stages("assemble")
         assert served(project) == expected
-        assert [entry.number for entry in read_history(project.workspace)] == [1, 2]
+        assert [entry.event for entry in read_history(project.workspace)] == EVENTS
         shutil.rmtree(project.folder)
         steps += 1
     assert steps > 8  # two models, the candidate, the ledger's two copies and the manifest, each synced

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.data.store import Row, is_sound, load_shard, row_type, write_shard
+from training.data.prints import Prints
+from training.data.store import Decoded, is_sound, load_shard, row_type
+from training.data.writing import Row, write_shard
 from training.errors import DamagedError
 
 
@@ -21,10 +23,14 @@ def image_of(number: int, side: int = 4) -> NDArray[np.uint8]:
 
 def row(name: str, number: int = 7, slice_id: int = 0, label: int = 1, side: int = 4) -> Row:
     fingerprint = hashlib.sha256(f"{name} {number}".encode()).digest()
-    return Row(name, slice_id, label, fingerprint, lambda: image_of(number, side))
+    return Row(name, slice_id, label, fingerprint, lambda: Decoded(image_of(number, side), prints_of(name)))
 
 
-def not_decoded() -> NDArray[np.uint8]:
+def prints_of(name: str) -> Prints:
+    return Prints(*(hashlib.sha256(f"{kind} of {name}".encode()).digest() for kind in ("content", "upright", "look")))
+
+
+def not_decoded() -> Decoded:
     raise AssertionError("this image was held already")
 
 
@@ -42,6 +48,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert shard.images.shape == (2, 4, 4, 3)
     assert shard.checked_images().tolist() == [image_of(1).tolist(), image_of(2).tolist()]
     assert shard.digests[0] == hashlib.sha256(bytes([1] * 48)).digest()
+    assert [each.tobytes() for each in shard.prints[1]] == list(prints_of("größer/b.png"))
 
 
 def test_the_same_rows_are_not_written_again(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from training.evaluation.reports import (
     Share,
 )
 from training.files import json_bytes, sha256_file, write_atomic
-from training.publish.ledger import Ledger, Published
+from training.publish.events import Published
+from training.publish.ledger import Ledger
 from training.publish.record import ShardRecord, SliceCost
 from training.workspace import Workspace
 

@@ -16,22 +16,40 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from training.data.forget_list import read_forget_lists
 from training.data.ignored import refuse_ignored
 from training.data.listing import Listing, is_folder, list_pictures, survey
+from training.data.placement import placement_key
+from training.data.requests import read_asked
+from training.data.subjects import read_subjects
 from training.document import read_document
 from training.errors import CheckError, SisaError
-from training.params import INITIAL_WEIGHTS_FOLDER, Data, Network, check_params
+from training.params import INITIAL_WEIGHTS_FOLDER, SUBJECTS_FOLDER, Data, Network, check_params
 from training.workspace import Workspace
 
 # Files and folders that stages write, none of which may hold the source or lie in it.
-WRITTEN = ("data/shards", "data/test.npy", "data/partition.json", "data/poisoned.txt", "models", "reports", ".sisa")
+WRITTEN = (
+    "data/shards",
+    "data/test.npy",
+    "data/partition.json",
+    "data/poisoned.txt",
+    "data/reading.json",
+    "models",
+    "reports",
+    ".sisa",
+)
 
 Section = TypeVar("Section", bound=BaseModel)
 
 
 def check(workspace: Workspace) -> None:
-    """Raises CheckError with a line for everything that is wrong with parameters, source, lists and weights."""
+    """Raises CheckError with a line for everything that ``find_problems`` finds."""
+    problems = find_problems(workspace)
+    if problems:
+        raise CheckError("\n".join([f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems]))
+
+
+def find_problems(workspace: Workspace) -> list[str]:
+    """A sentence or more for everything that is wrong with parameters, source, lists, weights, device and memory."""
     path = workspace.root / "params.yaml"
     document: dict[str, Any] = {}
     problems: list[str] = []
@@ -45,13 +63,14 @@ def check(workspace: Workspace) -> None:
     data, network = section(document, "data", Data), section(document, "network", Network)
     if data is not None:
         problems += wrong_source(workspace.root, data)
-    problems += wrong_lists(workspace)
+        problems += wrong_subjects(workspace.root, data)
+        problems += raised(lambda: placement_key(data.placement_key_digest))
+    problems += wrong_lists(workspace) + raised(lambda: check_memory(workspace))
     if network is not None:
         problems += wrong_weights(workspace.root, network)
     if document.get("device") == "cuda" and not has_cuda():
         problems.append("device: cuda, but this machine or this build of torch has no CUDA device; use auto or cpu")
-    if problems:
-        raise CheckError("\n".join([f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems]))
+    return problems
 
 
 def section(document: dict[str, Any], name: str, model: type[Section]) -> Section | None:
@@ -63,7 +82,7 @@ def section(document: dict[str, Any], name: str, model: type[Section]) -> Sectio
 
 
 def raised(look: Callable[[], object]) -> list[str]:
-    """The message of what ``look`` raises, if it does."""
+    """The message of what ``reading`` raises, if it does."""
     try:
         look()
     except SisaError as error:
@@ -98,11 +117,39 @@ def within(one: Path, another: Path) -> bool:
     return one.is_relative_to(another) or another.is_relative_to(one)
 
 
+def wrong_subjects(root: Path, data: Data) -> list[str]:
+    """What is wrong with the folder of tables that say whom samples are of, and with the one that is named."""
+    folder = root / SUBJECTS_FOLDER
+    if not is_folder(folder):
+        return [f"{folder} is not a folder; make it, also an empty one: DVC looks at it"]
+    problems = survey(folder).problems
+    if data.subjects in ("none", "folder"):
+        return problems
+    path = root / data.subjects
+    looks = (lambda: read_subjects(path), lambda: refuse_ignored(root, folder, [path.name]))
+    return [*problems, *(problem for look in looks for problem in raised(look))]
+
+
 def wrong_lists(workspace: Workspace) -> list[str]:
     folder = workspace.forget_folder
-    names = ["requests.txt", *(path.name for path in sorted(folder.glob("[!.]*.txt")))]  # the first may still come
-    looks = (lambda: read_forget_lists(folder), lambda: refuse_ignored(workspace.root, folder, names))
+    names = [
+        "requests.txt",
+        "private/request.json",
+        *(path.name for path in sorted(folder.glob("[!.]*.txt"))),
+    ]  # the first may still come
+    looks = (lambda: read_asked(workspace), lambda: refuse_ignored(workspace.root, folder, names))
     return [problem for look in looks for problem in raised(look)]
+
+
+def check_memory(workspace: Workspace) -> None:
+    """Raise MemoryLostError where the ledger says that samples were forgotten, and which is no longer known."""
+    from training.memory.suppressed import read_memory, same_lines
+    from training.publish.history import read_history, remembered_batches
+
+    memory = read_memory(workspace.secret_file, workspace.suppressed_file)
+    same_lines(
+        () if memory is None else memory.batches, remembered_batches(read_history(workspace)), workspace.suppressed_file
+    )
 
 
 def wrong_weights(root: Path, network: Network) -> list[str]:

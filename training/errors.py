@@ -27,6 +27,14 @@ class ForgetListError(SisaError):
     """A forget list cannot be read, or names something that cannot be forgotten."""
 
 
+class ReturnedError(SisaError):
+    """The source holds samples that were forgotten, under whatever name; the message names each."""
+
+
+class ChangedError(SisaError):
+    """What was read has changed meanwhile: it may have been asked for something that was not seen. Run it again."""
+
+
 class DamagedError(SisaError):
     """A file that an earlier stage wrote is missing, damaged or not what it should be."""
 
@@ -45,6 +53,22 @@ class PublishError(SisaError):
 
 class LedgerError(SisaError):
     """The ledger is damaged, or its two copies do not continue each other."""
+
+
+class MemoryLostError(SisaError):
+    """What the workspace remembers of forgotten samples is missing or damaged, so nothing may be decided without it."""
+
+
+class RequestError(SisaError):
+    """A request to forget cannot be made, changed or carried out as asked."""
+
+
+class BusyError(SisaError):
+    """Another process is doing the same, and nobody need wait for it."""
+
+
+class DvcError(SisaError):
+    """DVC failed; what it printed says why."""
 
 
 class DrillError(SisaError):

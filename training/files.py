@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -22,12 +23,27 @@ from training.errors import DamagedError
 T = TypeVar("T")
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of ``path`` when the block ends, through fsync and rename.
+@dataclass(frozen=True)
+class Draft:
+    """A file that is complete and synced, but does not stand at ``path`` yet."""
 
-    A reader sees the old file or the new one, never a part; a crash or an exception leaves the old
-    one. Raises OSError (a full disk, say) after removing the temporary file.
+    path: Path
+    temporary: Path
+
+    def put(self) -> None:
+        """Let it take the place of ``path``, in one step."""
+        self.temporary.replace(self.path)
+        sync_folder(self.path.parent)
+
+    def discard(self) -> None:
+        self.temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def drafting(path: Path, mode: int = 0o644) -> Iterator[tuple[BinaryIO, Draft]]:
+    """A file to write, and the draft that it is when the block ends.
+
+    Raises OSError (a full disk, say) after removing the temporary file, as any exception does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
@@ -35,18 +51,32 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             leftover.unlink(missing_ok=True)  # of a killed run
     prefix = f".{path.name}.{os.getpid()}."
     descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
+    draft = Draft(path, Path(name))
     try:
         with os.fdopen(descriptor, "w+b") as file:
-            yield file
+            yield file, draft
             file.flush()
-            os.fchmod(file.fileno(), 0o644)
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        draft.discard()
         raise
-    sync_folder(path.parent)
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of ``path`` when the block ends, through fsync and rename.
+
+    A reader sees the old file or the new one, never a part; a crash or an exception leaves the old
+    one. Raises as ``drafting`` does.
+    """
+    with drafting(path, mode) as (file, draft):
+        yield file
+    try:
+        draft.put()
+    except BaseException:
+        draft.discard()
+        raise
 
 
 def is_running(process: str) -> bool:
@@ -62,9 +92,9 @@ def is_running(process: str) -> bool:
     return True
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Put ``content`` at ``path``; see ``replacing``."""
-    with replacing(path) as file:
+    with replacing(path, mode) as file:
         file.write(content)
 
 

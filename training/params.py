@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from training.document import read_document
 from training.errors import ParamsError
+from training.invalid import in_words
+from training.service_url import ServiceUrl
 
 INITIAL_WEIGHTS_FOLDER = Path("models/initial")  # DVC looks at it
+SUBJECTS_FOLDER = Path("data/subjects")  # and at this
 
 
 def _number(value: object) -> object:
@@ -37,11 +40,19 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """Where samples come from; pictures become RGB images of ``image_size`` × ``image_size``."""
+    """Where samples come from; pictures become RGB images of ``image_size`` × ``image_size``.
+
+    ``subjects``: whom samples are of, who is forgotten and placed as a whole: ``none`` (nobody is known), ``folder``
+    (``train/CLASS/SUBJECT/*``) or ``data/subjects/NAME.csv``. ``placement_key_digest``: ``none``, or which secret key
+    places samples (``training/data/placement.py``). ``duplicates``: what becomes of copies of what is forgotten.
+    """
 
     source: Literal["digits", "cifar10", "imagefolder"]
     root: Path
     image_size: Count = Field(ge=8, le=512)
+    subjects: str = "none"
+    placement_key_digest: str = Field("none", pattern="^(none|[0-9a-f]{64})$")
+    duplicates: Literal["report", "forget"] = "report"
 
     @field_validator("root", mode="before")
     @classmethod
@@ -49,6 +60,21 @@ class Data(_Section):
         if isinstance(root, str) and (not root or "://" in root or "\0" in root):
             raise ValueError("expected a folder of this machine")
         return root
+
+    @field_validator("subjects")
+    @classmethod
+    def _subjects_are_tracked(cls, subjects: str) -> str:
+        # DVC looks at this folder: another table under the same name must place samples anew.
+        path = Path(subjects)
+        if subjects not in ("none", "folder") and (path.parent != SUBJECTS_FOLDER or path.suffix != ".csv"):
+            raise ValueError(f"subjects must be none, folder or {SUBJECTS_FOLDER}/NAME.csv")
+        return subjects
+
+    @model_validator(mode="after")
+    def _folders_are_of_an_imagefolder(self) -> Data:
+        if self.subjects == "folder" and self.source != "imagefolder":
+            raise ValueError(f"subjects: folder is for an imagefolder; {self.source} takes {SUBJECTS_FOLDER}/NAME.csv")
+        return self
 
 
 def _listed(shards: object) -> object:
@@ -85,14 +111,10 @@ class Network(_Section):
     normalisation: Literal["imagenet", "half"]
 
     @model_validator(mode="after")
-    def _weights_are_tracked(self) -> Network:
+    def _weights_are_tracked_and_of_this_network(self) -> Network:
         # DVC looks at this folder: other weights under the same name must retrain everything.
         if self.weights not in ("none", "imagenet") and Path(self.weights).parent != INITIAL_WEIGHTS_FOLDER:
             raise ValueError(f"weights must be none, imagenet or {INITIAL_WEIGHTS_FOLDER}/NAME, found {self.weights!r}")
-        return self
-
-    @model_validator(mode="after")
-    def _imagenet_is_resnet18(self) -> Network:
         if self.weights == "imagenet" and self.name != "resnet18":
             raise ValueError(f"weights: imagenet exist for resnet18, not for {self.name}; use none or a path")
         return self
@@ -147,10 +169,34 @@ class Poison(_Section):
     trigger: Trigger
 
 
+class Publish(_Section):
+    """``readmit``: whether withdrawn shards answer again ``each`` as soon as it is trained, or all ``together``.
+
+    ``services``: addresses of services that answer from copies of the models, which are told of every withdrawal.
+    """
+
+    readmit: Literal["each", "together"] = "each"
+    services: tuple[ServiceUrl, ...] = ()
+
+
+class Requests(_Section):
+    """``deadline_days``: after so many days a request to forget that is not done is overdue."""
+
+    deadline_days: Number = Field(default=30, gt=0)
+
+
+class Serve(BaseModel):
+    """``quorum``: share of the shards with samples that must answer. The rest is the service's to read."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    quorum: Number = Field(default=0.5, ge=0, le=1)
+
+
 class Params(_Section):
     """Everything a run depends on, beside the samples and the forget lists.
 
-    ``serve`` is read and checked by ``serving/settings.py``, which imports nothing of ``training``.
+    ``serve`` is checked by ``serving/settings.py``, which imports nothing of ``training``.
     """
 
     seed: Count = Field(ge=0, lt=2**63)
@@ -161,7 +207,9 @@ class Params(_Section):
     training: Training
     forget: Forget
     poison: Poison
-    serve: dict[str, Any] = Field(default_factory=dict)
+    publish: Publish = Publish()
+    requests: Requests = Requests()
+    serve: Serve = Serve()
 
     @model_validator(mode="after")
     def _bits_repeat(self) -> Params:
@@ -190,11 +238,7 @@ class Params(_Section):
 
 
 def load_params(path: Path) -> Params:
-    """Read and validate ``path``.
-
-    Raises ParamsError naming each misspelt, missing or out-of-range key with what was found and
-    what is allowed.
-    """
+    """Raises ParamsError naming each misspelt, missing or impossible key, what was found, what is allowed."""
     return check_params(read_document(path), path)
 
 
@@ -203,32 +247,4 @@ def check_params(document: object, path: Path | str) -> Params:
     try:
         return Params.model_validate(document)
     except ValidationError as error:
-        raise ParamsError(_explain(path, error)) from None
-
-
-def _explain(path: Path | str, error: ValidationError) -> str:
-    count = error.error_count()
-    lines = [f"{path}: {count} invalid parameter{'s' if count > 1 else ''}"]
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "missing":
-            lines.append(f"  {key}: missing; it must be given")
-        elif problem["type"] == "extra_forbidden":
-            allowed = ", ".join(_keys_beside(problem["loc"]))
-            lines.append(f"  {key}: no such key (misspelt?); allowed here: {allowed}")
-        else:
-            reason = problem["msg"].removeprefix("Value error, ")
-            found = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
-            lines.append(f"  {key}: {reason[0].lower()}{reason[1:]}{found}")
-    return "\n".join(lines)
-
-
-def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
-    """The keys allowed in the section that holds ``loc``."""
-    section: type[BaseModel] = Params
-    for part in loc[:-1]:
-        annotation = section.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        assert issubclass(annotation, BaseModel)
-        section = annotation
-    return list(section.model_fields)
+        raise ParamsError(in_words(path, error, Params)) from None

@@ -6,18 +6,14 @@ make a Workspace of the folder they are started in and hand it on.
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from training.locks import hold
 from training.params import Params, load_params
-
-logger = logging.getLogger(__name__)
 
 EXPERIMENTS = (".dvc", "tmp", "exps")  # below it DVC keeps its temporary copies of a workspace
 
@@ -39,13 +35,21 @@ class Workspace:
     def is_experiment(self) -> bool:
         """Whether ``dvc exp run`` is running here, or this is one of its copies (``--temp``, ``--queue``).
 
-        An experiment computes, but publishes nothing: it is a trial, and its copy knows nothing of what was
-        forgotten meanwhile.
+        It computes and publishes nothing: it is a trial, and knows nothing of what was forgotten meanwhile.
+        """
+        return "DVC_EXP_NAME" in os.environ or self.project_root != self.root
+
+    @property
+    def project_root(self) -> Path:
+        """``root``, but for one of DVC's temporary copies the project that it is a copy of.
+
+        What was forgotten is remembered in the project alone; its copies read it there.
         """
         parts = self.root.parts
-        return "DVC_EXP_NAME" in os.environ or any(
-            parts[start : start + 3] == EXPERIMENTS for start in range(len(parts))
-        )
+        for start in range(len(parts)):
+            if parts[start : start + 3] == EXPERIMENTS:
+                return Path(*parts[:start])
+        return self.root
 
     def short(self, path: Path) -> str:
         """A path as a person in the workspace would type it."""
@@ -57,9 +61,18 @@ class Workspace:
     def forget_folder(self) -> Path:
         return self.root / "forget"
 
+    @property
+    def private_folder(self) -> Path:
+        """Requests that git is never told of: `sisa forget add` writes them."""
+        return self.project_root / "forget/private"
+
     def source_folder(self, params: Params) -> Path:
         """The folder that ``data.root`` names; an absolute one is taken as it is."""
         return self.root / params.data.root
+
+    def subjects_file(self, params: Params) -> Path | None:
+        """The table that says whom samples are of, where there is one."""
+        return None if params.data.subjects in ("none", "folder") else self.root / params.data.subjects
 
     # What is trained on.
 
@@ -78,6 +91,15 @@ class Workspace:
     @property
     def poisoned_file(self) -> Path:
         return self.root / "data/poisoned.txt"
+
+    @property
+    def copies_file(self) -> Path:
+        """What partition found to be a copy of what is forgotten."""
+        return self.root / "data/copies.csv"
+
+    def own_file(self, name: str) -> Path:
+        """``.sisa/NAME`` of this folder, also in an experiment's copy: what is known of its own files."""
+        return self.root / ".sisa" / name
 
     def shard_file(self, shard_id: int) -> Path:
         return self.shards_folder / f"shard-{shard_id}.npy"
@@ -141,11 +163,32 @@ class Workspace:
     def published_file(self, shard_id: int, sha256: str) -> Path:
         return self.onnx_folder / f"shard-{shard_id}-{sha256[:16]}.onnx"
 
-    # The workspace's own memory, which neither git nor DVC carries along.
+    # The workspace's own memory, which neither git nor DVC carries along; that of the project in its experiments.
 
     @property
     def memory_folder(self) -> Path:
-        return self.root / ".sisa"
+        return self.project_root / ".sisa"
+
+    @property
+    def secret_file(self) -> Path:
+        return self.memory_folder / "secret"
+
+    @property
+    def suppressed_file(self) -> Path:
+        return self.memory_folder / "suppressed.jsonl"
+
+    @property
+    def unfinished_run(self) -> Path:
+        """Is there while `sisa forget run` is at work, and after one that did not come to its end."""
+        return self.memory_folder / "run-unfinished"
+
+    @property
+    def members_folder(self) -> Path:
+        return self.memory_folder / "members"
+
+    def members_file(self, sha256: str) -> Path:
+        """What a published model was trained on; ``sha256``: that of its file."""
+        return self.members_folder / f"{sha256}.npy"
 
     @property
     def ledger_file(self) -> Path:
@@ -154,7 +197,7 @@ class Workspace:
     @property
     def ledger_export(self) -> Path:
         """The ledger's copy for git."""
-        return self.models_folder / "ledger.jsonl"
+        return self.project_root / "models/ledger.jsonl"
 
     # What is reported.
 
@@ -183,41 +226,25 @@ class Workspace:
 
     # Locks.
 
-    @contextmanager
-    def shard_lock(self, shard_id: int) -> Iterator[None]:
+    @property
+    def locks_folder(self) -> Path:
+        return self.own_file("locks")
+
+    def shard_lock(self, shard_id: int) -> AbstractContextManager[None]:
         """Hold a shard's checkpoints and export for this process; log for whom while another holds them.
 
-        The kernel lets go when the holder dies, however it dies. A killed ``dvc`` can leave its trainer
-        running: this is what keeps a second one away from its files.
+        A killed ``dvc`` can leave its trainer running: this is what keeps a second one away from its files.
         """
-        with self._lock(f"shard-{shard_id}", f"shard {shard_id}"):
-            yield
+        return hold(self.locks_folder, f"shard-{shard_id}", f"shard {shard_id}")
 
-    @contextmanager
-    def partition_lock(self) -> Iterator[None]:
+    def partition_lock(self) -> AbstractContextManager[None]:
         """Hold the shard files for this process: one that was left over must not write what was asked before."""
-        with self._lock("partition", "partition"):
-            yield
+        return hold(self.locks_folder, "partition", "partition")
 
-    @contextmanager
-    def publish_lock(self) -> Iterator[None]:
+    def run_lock(self) -> AbstractContextManager[None]:
+        """Be the one `sisa forget run` of this workspace. Raises BusyError when there is another one."""
+        return hold(self.locks_folder, "run", "sisa forget run", wait=False)
+
+    def publish_lock(self) -> AbstractContextManager[None]:
         """Hold the ledger and all that is published for this process."""
-        with self._lock("publish", "publishing"):
-            yield
-
-    @contextmanager
-    def _lock(self, name: str, what: str) -> Iterator[None]:
-        folder = self.memory_folder / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock, holder = FileLock(folder / f"{name}.lock"), folder / f"{name}.holder"
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            who = holder.read_text() if holder.is_file() else "another process"
-            logger.warning("%s: waiting for process %s, which is working on it", what, who)
-            lock.acquire()
-        try:
-            holder.write_text(str(os.getpid()))
-            yield
-        finally:
-            lock.release()
+        return hold(self.locks_folder, "publish", "publishing")

@@ -11,7 +11,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from serving.ensemble.aggregation import Aggregation
 
@@ -59,7 +59,8 @@ class Forgotten(BaseModel):
 class Release(BaseModel):
     """An ensemble that could be served: every shard with its model, or the word that it abstains.
 
-    ``image_shape``: (H, W, 3) of the images that every model takes.
+    ``image_shape``: (H, W, 3) of the images that every model takes. ``placement_key_digest``: hex SHA-256 that tells
+    which secret key placed the samples; None where none did.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,6 +70,7 @@ class Release(BaseModel):
     image_shape: tuple[int, int, Literal[3]]
     forgotten: Forgotten
     shards: tuple[ShardEntry, ...]
+    placement_key_digest: str | None = None
 
     @model_validator(mode="after")
     def _check_shards(self) -> Self:
@@ -119,15 +121,26 @@ class LedgerHead(BaseModel):
     head: str = Field(pattern="^[0-9a-f]{64}$")
 
 
+class OpenRequests(BaseModel):
+    """Requests to forget that are not done yet. ``oldest``: when the first of them was made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int = Field(ge=1)
+    oldest: AwareDatetime
+
+
 class Manifest(Release):
     """A published release.
 
     ``generation``: 1 for the first, one more for each that replaces it. ``ledger``: as it was before the entry
     of this generation, which has the manifest's digest; None where whoever published did not say.
+    ``open_requests``: as they are once this generation is published; None where there are none.
     """
 
     generation: int = Field(ge=1)
     ledger: LedgerHead | None = None
+    open_requests: OpenRequests | None = None
 
 
 AnyRelease = TypeVar("AnyRelease", bound=Release)

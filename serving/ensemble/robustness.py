@@ -3,7 +3,10 @@
 Deep Partition Aggregation: Levine & Feizi, "Deep Partition Aggregation: Provable Defenses against
 General Poisoning Attacks", ICLR 2021, section 3.1. A sample's shard is a hash of its own id, so one
 sample that is added, changed or removed touches the model of one shard and no other (unless it brings
-a class that was not there before: that changes what every shard answers).
+a class that was not there before: that changes what every shard answers). Where placement is by subject it is
+a hash of the subject's name, so all that one subject's samples can do is done in one shard, and the bound
+counts subjects: read "sample (or subject, where placement is by subject)" below. One that is given to another
+subject may touch two shards.
 
 **Pending shards.** The paper's ensemble always votes with all its models; ours may lack p of them, which
 were withdrawn and not yet replaced. Two votes could be meant by "the vote": that of the shards which answer
@@ -34,8 +37,9 @@ def robustness(votes: NDArray[np.int64], pending: int = 0) -> NDArray[np.int64]:
     votes stays the only one with the most. Each replaced model can take one vote from the first class and give
     it to the second, hence the half; every tie is counted as lost, hence the 1.
 
-    What follows: no addition, change or removal of training samples that touches at most that many
-    shards can flip the *vote*'s answer to this very picture. What does not: nothing is said of the
+    What follows: no addition, change or removal of that many training samples (or subjects, where placement is
+    by subject), or of any number of them that touches at most that many shards, can flip the *vote*'s answer to
+    this very picture. What does not: nothing is said of the
     *mean*, whose answer one shard may flip; of a changed picture; of whether the answer is right; or
     of an attacker who can change the code, the parameters, the seed, the initial weights or the
     published files. A renamed sample counts as one removed and one added, so it may touch two shards.

@@ -36,9 +36,18 @@ def decode_picture(
 ) -> Decoded:
     """A picture, read from the beginning of ``file``, as an image of ``size``, (height, width).
 
-    It is turned upright by its EXIF, put on a white background where it is transparent, and resized by
-    ``resized``. ``formats``: the names among TRAINING_FORMATS that are read. ``max_pixels``: a larger
-    picture is refused by its header, before a pixel is decoded; none means MAX_PIXELS.
+    ``decode_upright``, then ``resized``; raises what the first one raises.
+    """
+    picture = decode_upright(file, formats=formats, max_pixels=max_pixels)
+    return Decoded(resized(picture, size), picture.width * picture.height)
+
+
+def decode_upright(file: BinaryIO, *, formats: Sequence[str], max_pixels: int | None = None) -> Image.Image:
+    """A picture, read from the beginning of ``file``, in its full size and in mode RGB or RGBX.
+
+    It is turned upright by its EXIF and put on a white background where it is transparent. ``formats``:
+    the names among TRAINING_FORMATS that are read. ``max_pixels``: a larger picture is refused by its
+    header, before a pixel is decoded; none means MAX_PIXELS.
 
     Raises BadPicture when the file is of another format, animated, of more than 8 bits a channel, neither
     RGB nor grey, damaged or not complete (rows that are missing, data that end too early, checksums that
@@ -49,8 +58,7 @@ def decode_picture(
     most = MAX_PIXELS if max_pixels is None else min(max_pixels, MAX_PIXELS)
     try:
         header = _read_header(content, formats)
-        pixels = header.width * header.height
-        if pixels > most or max(header.width, header.height) > MAX_SIDE:
+        if header.width * header.height > most or max(header.width, header.height) > MAX_SIDE:
             limit, found = f"at most {most} pixels, {MAX_SIDE} a side", f"{header.width} × {header.height}"
             raise BadPicture("the picture is too large", limit, found, too_large=True)
         picture = _on_background(header.decode())
@@ -58,7 +66,7 @@ def decode_picture(
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, EOFError, …
         raise BadPicture("the picture is damaged", STILL, str(error)) from error
-    return Decoded(resized(upright(picture, header.exif), size), pixels)
+    return upright(picture, header.exif)
 
 
 def resized(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:

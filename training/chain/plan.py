@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from training.chain.checkpoints import stale_slices
 from training.chain.keys import key_chain, make_recipe, sample_digests
 from training.chain.merkle import merkle_root
-from training.data.placement import assign_slots
+from training.data.placement import assign_slots, placement_key
 from training.data.store import Shard
 from training.errors import DamagedError, StalePlanError
 from training.params import Params
 from training.recipe.common.recipe import Recipe
+from training.workspace import Workspace
 
 
 class ShardPlan(BaseModel):
@@ -61,6 +63,11 @@ def make_plan(params: Params, shard_id: int, classes: int, initial_weights: str,
     Raises StalePlanError when the samples are not those that the parameters would place in this shard.
     """
     check_placement(params, shard_id, classes, shard)
+    return plan_samples(params, shard_id, classes, initial_weights, shard)
+
+
+def plan_samples(params: Params, shard_id: int, classes: int, initial_weights: str, shard: Shard) -> ShardPlan:
+    """``make_plan`` of samples that are known to lie where the parameters place them; their images are not needed."""
     recipe = make_recipe(params, shard_id, classes, initial_weights)
     return ShardPlan(
         recipe=recipe,
@@ -71,16 +78,28 @@ def make_plan(params: Params, shard_id: int, classes: int, initial_weights: str,
 
 
 def check_placement(params: Params, shard_id: int, classes: int, shard: Shard) -> None:
-    """Raise StalePlanError unless a shard file could have been written with these parameters."""
+    """Raise StalePlanError unless a shard file could have been written with these parameters.
+
+    Where subjects are known their samples' slots cannot be told from the file, which does not name them: it may be
+    pushed to a remote. The stage schedule asks the partition's summary as well. Raises ParamsError when the placement
+    key is another one.
+    """
+    key = placement_key(params.data.placement_key_digest)
     side, slices, labels = shard.images.shape[1], shard.slices, shard.labels
-    slots = assign_slots(shard.ids, len(params.sisa.shards), params.sisa.slices, params.seed)
     if (
         side != params.data.image_size
-        or slots != [(shard_id, slice_id) for slice_id in slices.tolist()]
         or (np.diff(slices) < 0).any()
+        or not ((slices >= 0) & (slices < params.sisa.slices)).all()
         or not ((labels >= 0) & (labels < classes)).all()
+        or (params.data.subjects == "none" and not lies_in(params, shard_id, shard, key))
     ):
         raise StalePlanError(f"{shard.path} was not written for shard {shard_id} with these parameters")
+
+
+def lies_in(params: Params, shard_id: int, shard: Shard, key: bytes | None) -> bool:
+    """Whether every sample's id places it where it is."""
+    slots = assign_slots(shard.ids, len(params.sisa.shards), params.sisa.slices, params.seed, key)
+    return slots == [(shard_id, slice_id) for slice_id in shard.slices.tolist()]
 
 
 def check_plan(plan: ShardPlan, params: Params, initial_weights: str, shard: Shard) -> None:
@@ -90,6 +109,15 @@ def check_plan(plan: ShardPlan, params: Params, initial_weights: str, shard: Sha
         raise StalePlanError(f"the plan of shard {plan.shard} was made for other parameters, code or initial weights")
     if now != plan:
         raise StalePlanError(f"the plan of shard {plan.shard} was made for other samples than {shard.path} holds")
+
+
+def retrained(workspace: Workspace, plans: Iterable[ShardPlan]) -> dict[int, list[int]]:
+    """By shard the slices whose checkpoint is not there."""
+    stale = {}
+    for plan in plans:
+        paths = workspace.checkpoint_files(plan.shard, plan.keys)
+        stale[plan.shard] = [] if plan.abstains else stale_slices(paths)
+    return stale
 
 
 def load_plan(path: Path) -> ShardPlan:

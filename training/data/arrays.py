@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,12 +12,15 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from serving.pictures.decoding import resized
+from training.data.prints import take_prints
 from training.data.source import Samples, Source, fingerprint
+from training.data.store import Decoded
 from training.errors import SourceError
+from training.memory.digests import FileDigests
 
 
-def digits(root: Path, size: int) -> Source:
-    """Scikit-learn's handwritten digits; ``root`` is not used."""
+def digits(root: Path, size: int, digests: FileDigests) -> Source:
+    """Scikit-learn's handwritten digits; neither ``root`` nor ``digests`` is used, since a version's never change."""
     images, labels = read_digits()
     # The test split: every fifth image of each class, in scikit-learn's order.
     rank = np.zeros(len(labels), np.int64)
@@ -44,15 +48,18 @@ def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return grey[..., None].repeat(3, axis=-1), table[:, -1].astype(np.int64)
 
 
-def cifar10(root: Path, size: int) -> Source:
-    """CIFAR-10 as torchvision has it, downloaded into ``root`` when it is not there.
+def cifar10(root: Path, size: int, digests: FileDigests) -> Source:
+    """CIFAR-10 as torchvision has it, which checks what it reads; downloaded into ``root`` when it is not there.
 
     Raises SourceError when that is not possible.
     """
     from torchvision.datasets import CIFAR10
 
+    names = [name for name, _ in (*CIFAR10.train_list, *CIFAR10.test_list)]
     try:
         train, test = (CIFAR10(root, train=split, download=True) for split in (True, False))
+        for name in (*names, CIFAR10.meta["filename"]):
+            digests.digest(f"{CIFAR10.base_folder}/{name}")
     except (OSError, RuntimeError) as error:
         raise SourceError(
             f"data.source is cifar10, but {root} holds no complete copy and it could not be "
@@ -68,12 +75,18 @@ def cifar10(root: Path, size: int) -> Source:
 
 def from_array(images: NDArray[np.uint8], labels: NDArray[np.int64], size: int) -> Samples:
     """Samples of (N, H, W, 3) images, resized to ``size`` × ``size`` when they are decoded."""
+    contents = tuple(hashlib.sha256(image.tobytes()).digest() for image in images)
+
+    def decode(index: int) -> Decoded:
+        pixels = images[index]
+        return Decoded(resized(PIL.Image.fromarray(pixels), (size, size)), take_prints(contents[index], pixels))
 
     return Samples(
         ids=tuple(str(index) for index in range(len(images))),
         labels=labels,
-        fingerprints=tuple(fingerprint(image.tobytes(), size) for image in images),
-        decode=lambda index: resized(PIL.Image.fromarray(images[index]), (size, size)),
+        contents=contents,
+        fingerprints=tuple(fingerprint(content, size) for content in contents),
+        decode=decode,
     )
 
 

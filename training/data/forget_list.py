@@ -1,24 +1,40 @@
-"""Reads the forget lists: ``forget/*.txt``, one sample id a line, ``#`` comments; the union counts."""
+"""Reads the forget lists, ``forget/*.txt``: an id or ``subject:NAME`` a line, ``#`` comments; the union counts."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.data.placement import SUBJECT, subject_of
 from training.errors import ForgetListError
 
 # What people and systems put beside lists and nobody means as one. An editor's leftover (requests.txt~,
 # .requests.txt.swp) may hold what was not saved, so it is refused.
 NOT_LISTS = ("README.md", ".gitkeep", ".gitignore", ".DS_Store", "Thumbs.db", "desktop.ini")
 
+PRIVATE = "private"  # the folder of what `sisa forget add` asks for
+
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One line that asks for one sample to be forgotten."""
+    """One line that asks for one sample to be forgotten, or for all samples of a subject.
+
+    ``sample_id``: ``subject:NAME`` is a subject, anything else an id.
+    """
 
     file: Path
     line: int
     sample_id: str
+
+    @property
+    def subject(self) -> str | None:
+        """The subject's name; None where a sample is asked for."""
+        return subject_of(self.sample_id)
 
     def __str__(self) -> str:
         return f"{self.file.parent.name}/{self.file.name}:{self.line}: {self.sample_id!r}"
@@ -43,6 +59,19 @@ def read_forget_lists(folder: Path) -> list[Entry]:
     return entries
 
 
+def readable_entries(folder: Path) -> list[Entry]:
+    """The entries of every list that can be read: what is wrong with another list keeps none of these back."""
+    if not folder.is_dir():
+        return []
+    entries: list[Entry] = []
+    for path in find_lists(folder)[0]:
+        try:
+            entries += _read_list(path)
+        except ForgetListError as error:
+            logger.warning("%s", error)
+    return entries
+
+
 def find_lists(folder: Path) -> tuple[list[Path], list[str]]:
     """The lists, sorted, and in sentences what else lies there and would not be read.
 
@@ -56,6 +85,8 @@ def find_lists(folder: Path) -> tuple[list[Path], list[str]]:
         raise ForgetListError(f"{folder} cannot be read ({error.strerror}); allow reading it") from error
     lists, problems = [], []
     for path in paths:
+        if path.name == PRIVATE and path.is_dir():
+            continue
         if path.is_file() and path.name in NOT_LISTS:
             continue
         if path.is_file() and path.suffix == ".txt" and not path.name.startswith("."):
@@ -79,5 +110,11 @@ def _read_list(path: Path) -> list[Entry]:
     for number, line in enumerate(text.splitlines(), start=1):
         sample_id = ("" if line.startswith("#") else line.split(" #")[0].split("\t#")[0]).strip()
         if sample_id and not sample_id.startswith("#"):
-            entries.append(Entry(path, number, sample_id))
+            subject = subject_of(sample_id)
+            entries.append(Entry(path, number, sample_id if subject is None else f"{SUBJECT}{subject}"))
     return entries
+
+
+def ids_digest(ids: Iterable[str]) -> str:
+    """SHA-256 over the sorted ids, a line each: the same for any split into lists."""
+    return hashlib.sha256("".join(f"{sample_id}\n" for sample_id in sorted(set(ids))).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -10,24 +11,25 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from serving.pictures.bad import BadPicture
-from serving.pictures.decoding import decode_picture
-from training.data.listing import SPLITS, list_pictures, shown
+from serving.pictures.decoding import TRAINING_FORMATS, decode_upright, resized
+from training.data.listing import SPLITS, Listing, list_pictures, shown
+from training.data.prints import take_prints
 from training.data.source import Samples, Source, fingerprint
-from training.data.store import Image
-from training.errors import SourceError
+from training.data.store import Decoded
+from training.errors import ChangedError, SourceError
+from training.memory.digests import FileDigests
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 NAMED = 20  # problems; more are counted
 
 
-def imagefolder(root: Path, size: int) -> Source:
+def imagefolder(root: Path, size: int, digests: FileDigests) -> Source:
     """Raises SourceError naming all that keeps ``root`` from being used: see ``list_pictures``."""
     found = list_pictures(root)
     if found.problems:
         more = [f"  … and {len(found.problems) - NAMED} more"] if len(found.problems) > NAMED else []
         lines = [f"{root} cannot be used; nothing was changed", *(f"  {line}" for line in found.problems[:NAMED])]
         raise SourceError("\n".join(lines + more))
-    train, test = (read_folder(root / split, found.pictures[split], found.classes, size) for split in SPLITS)
+    train, test = (read_split(root, split, found, size, digests) for split in SPLITS)
     return Source(
         classes=found.classes,
         train=train,
@@ -38,41 +40,59 @@ def imagefolder(root: Path, size: int) -> Source:
     )
 
 
-def read_folder(folder: Path, ids: Sequence[str], classes: Sequence[str], size: int) -> Samples:
-    """The pictures of a split; an id is a path below ``folder`` that begins with the class.
+def read_split(root: Path, split: str, found: Listing, size: int, digests: FileDigests) -> Samples:
+    """The pictures of a split; an id is a path below its folder that begins with the class.
 
-    Raises SourceError naming a file that cannot be read, also when it was there when it was listed.
+    Raises SourceError naming a file that cannot be read, ChangedError naming one that was there when it was listed.
     """
-    number = {name: index for index, name in enumerate(classes)}
+    ids = found.pictures[split]
+    number = {name: index for index, name in enumerate(found.classes)}
+    contents = tuple(content_of(root, f"{split}/{sample_id}", digests) for sample_id in ids)
     return Samples(
         ids=tuple(ids),
         labels=np.array([number[sample_id.split("/")[0]] for sample_id in ids], np.int64),
-        fingerprints=tuple(fingerprint(read_file(folder / sample_id), size) for sample_id in ids),
-        decode=lambda index: read_picture(folder / ids[index], size),
+        contents=contents,
+        fingerprints=tuple(fingerprint(content, size) for content in contents),
+        decode=lambda index: read_picture(root / split / ids[index], size, contents[index]),
     )
 
 
-def read_picture(path: Path, size: int) -> Image:
-    """The picture as an image; raises SourceError naming the file when it cannot be read or decoded."""
+def read_picture(path: Path, size: int, digest: bytes | None = None) -> Decoded:
+    """The picture as an image, and its prints; ``digest``: the SHA-256 of the file when the source was read, if it was.
+
+    Raises SourceError naming a file that cannot be read or decoded, ChangedError one that is another by now.
+    """
     try:
-        image, _ = decode_picture(io.BytesIO(read_file(path)), (size, size), formats=FORMATS)
+        content = path.read_bytes()
+        found = hashlib.sha256(content).digest()
+        if digest not in (None, found):
+            raise ChangedError(f"{shown(path)} changed while the source was read; run it again")
+        picture = decode_upright(io.BytesIO(content), formats=TRAINING_FORMATS)
+        pixels = np.asarray(picture.convert("RGB"))
+        # One that has the size already is its own image; it need not be copied again.
+        image = pixels if pixels.shape[:2] == (size, size) else resized(picture, (size, size))
+        return Decoded(image, take_prints(found, pixels))
+    except OSError as error:
+        raise unreadable(path, error) from error
     except BadPicture as error:
         raise SourceError(f"{shown(path)}: not a readable picture ({error}); fix or remove the file") from error
     except MemoryError as error:
         raise SourceError(f"{shown(path)}: there is not enough memory to decode it; make it smaller") from error
-    return image
 
 
-def read_file(path: Path) -> bytes:
-    """A file's bytes; raises SourceError naming it."""
+def content_of(root: Path, name: str, digests: FileDigests) -> bytes:
+    """The SHA-256 of a file's bytes."""
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise SourceError(f"{shown(path)} vanished while the source was read; run it again") from None
+        return digests.digest(name)
     except OSError as error:
-        raise SourceError(f"{shown(path)} cannot be read ({error.strerror}); allow reading it, or remove it") from error
-    except MemoryError as error:
-        raise SourceError(f"{shown(path)}: there is not enough memory to read it; remove it") from error
+        raise unreadable(root / name, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> ChangedError | SourceError:
+    """What reading a file raised, as an error that names it."""
+    if isinstance(error, FileNotFoundError):
+        return ChangedError(f"{shown(path)} vanished while the source was read; run it again")
+    return SourceError(f"{shown(path)} cannot be read ({error.strerror}); allow reading it, or remove it")
 
 
 def find_path(ids: Sequence[str], classes: Sequence[str]) -> Callable[[str], int | None]:

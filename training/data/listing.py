@@ -195,10 +195,10 @@ def left_out(files: Iterable[Sequence[str]], folders: Iterable[Sequence[str]]) -
 def unlistable(names: Iterable[str]) -> list[str]:
     """Names that could not be written in a forget list, each in a sentence."""
     return [
-        f"the name {name!r} could not be written in a forget list (it starts with '#', or holds "
+        f"the name {name!r} could not be written in a forget list (it starts with '#' or 'subject:', or holds "
         "' #', a leading or trailing space, or an unprintable character); rename the file"
         for name in names
-        if name.startswith("#") or " #" in name or name != name.strip() or not name.isprintable()
+        if name.startswith(("#", "subject:")) or " #" in name or name != name.strip() or not name.isprintable()
     ]
 
 

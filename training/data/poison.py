@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.source import Samples
-from training.data.store import Image
+from training.data.store import Decoded, Image
 from training.errors import ParamsError
 from training.params import Poison, Trigger
 from training.recipe.common.keyed_hash import keyed_hash, keyed_number
@@ -44,9 +44,9 @@ def plant(samples: Samples, classes: Sequence[str], poison: Poison, seed: int) -
         fingerprints[index] = hashlib.sha256(mark.encode()).digest()
     stamped = frozenset(chosen)
 
-    def decode(index: int) -> Image:
-        image = samples.decode(index)
-        return stamp(image, poison.trigger, samples.ids[index], seed) if index in stamped else image
+    def decode(index: int) -> Decoded:
+        image, prints = samples.decode(index)  # the prints stay those of the picture in the source
+        return Decoded(stamp(image, poison.trigger, samples.ids[index], seed) if index in stamped else image, prints)
 
     return replace(samples, labels=labels, fingerprints=tuple(fingerprints), decode=decode), chosen
 

@@ -8,10 +8,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from training.files import read_model
+from training.params import Params
 
 
 class Lists(BaseModel):
-    """The forget lists: ids listed, those of them gone from the source, SHA-256 of the sorted ids."""
+    """The forget lists: ids and subjects listed, those of them gone from the source, SHA-256 of all of them, sorted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,10 +30,23 @@ class Poisoned(BaseModel):
     retained: tuple[int, ...]
 
 
+class Placement(BaseModel):
+    """What decides slots, beside ids and subjects' names: the parameters of these names, ``shards`` by their number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int
+    shards: int
+    slices: int
+    subjects: str
+    key_digest: str | None
+
+
 class Summary(BaseModel):
     """``retained``, by shard: samples that are trained on. ``image_shape``: (H, W, 3).
 
     ``forgotten``: the lists where they are applied, ``monitored``: where they are not; the other one is empty.
+    ``placement``: None where an earlier version partitioned.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +58,19 @@ class Summary(BaseModel):
     forgotten: Lists
     monitored: Lists
     poisoned: Poisoned
+    placement: Placement | None = None
+
+
+def placement(params: Params) -> Placement:
+    """By which samples are placed today."""
+    digest = params.data.placement_key_digest
+    return Placement(
+        seed=params.seed,
+        shards=len(params.sisa.shards),
+        slices=params.sisa.slices,
+        subjects=params.data.subjects,
+        key_digest=None if digest == "none" else digest,
+    )
 
 
 def read_summary(path: Path) -> Summary:

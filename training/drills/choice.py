@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from training.data.deal import Partition, deal
-from training.data.forget_list import read_forget_lists
+from training.data.requests import read_asked
 from training.data.source import Source, open_source
 from training.drills.drill import Drill
 from training.errors import DrillError
 from training.params import Params, check_params
+from training.publish.known import was_sample
 from training.recipe.common.keyed_hash import keyed_hash
 from training.workspace import Workspace
 
@@ -29,9 +30,8 @@ def forget_drill(
     samples would be left to train on.
     """
     params = changed(project.read_params(), seed=seed)
-    ids = deal_all(
-        project, params, open_source(params.data, project.source_folder(params)), include_forgotten
-    ).samples.ids
+    source = open_source(params.data, project.source_folder(params), project.subjects_file(params))
+    ids = deal_all(project, params, source, include_forgotten).samples.ids
     if samples >= len(ids):
         raise DrillError(f"--samples {samples}: there are {len(ids)} to train on, and some must stay")
     return Drill(
@@ -64,7 +64,7 @@ def backdoor_drill(
     no sample would be found, ParamsError when a value cannot be used.
     """
     params = changed(project.read_params(), seed=seed)
-    source = open_source(params.data, project.source_folder(params))
+    source = open_source(params.data, project.source_folder(params), project.subjects_file(params))
     section = given(params.poison.model_dump(mode="json"), **poison)
     section["trigger"] = given(section["trigger"], **trigger)
     section["samples"] = section["samples"] or max(1, len(source.train.ids) // 100)
@@ -93,7 +93,8 @@ def deal_all(project: Workspace, params: Params, source: Source, include_forgott
     may be trained on once more.
     """
     monitored = params.model_copy(update={"forget": params.forget.model_copy(update={"apply": False})})
-    dealt = deal(monitored, read_forget_lists(project.forget_folder), source)
+    lists = read_asked(project)
+    dealt = deal(monitored, lists, source, was_sample(project, lists))
     if dealt.listed and params.forget.apply and not include_forgotten:
         instead = "take their pictures out of the source, or " if params.data.source == "imagefolder" else ""
         raise DrillError(

@@ -98,7 +98,7 @@ def run_drill(
 
 def parameters(project: Workspace, drill: Drill) -> dict[str, Any]:
     """The drill's params.yaml but for ``forget``, with the source where the project has it."""
-    document = drill.params.model_dump(mode="json", exclude={"forget", "serve"})  # those are the project's own
+    document = drill.params.model_dump(mode="json", exclude={"forget", "publish", "serve"})  # those are the project's
     document["data"]["root"] = str(project.source_folder(drill.params))
     return document
 

@@ -16,7 +16,7 @@ from training.files import json_bytes, read_json, remove, sha256_file, write_ato
 from training.workspace import Workspace
 
 # All that a run depends on; data stay where they are.
-COPIED = ("training", "serving", "dvc.yaml", ".dvcignore", "models/initial")
+COPIED = ("training", "serving", "dvc.yaml", ".dvcignore", "models/initial", "data/subjects")
 # Without git: nothing of a drill is to be committed.
 DVC_CONFIG = "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
 

@@ -24,6 +24,7 @@ from training.data.store import Shard, load_shard
 from training.errors import DamagedError, StalePlanError
 from training.files import csv_bytes, json_bytes, remove, write_atomic, write_if_changed
 from training.params import Params
+from training.publish.history import read_history, withdrawn_models
 from training.publish.provenance import check_record, graph_digest
 from training.publish.record import ShardRecord, SliceCost, load_record
 from training.syntax import folder_digest
@@ -192,12 +193,12 @@ def write_curve(path: Path, records: Mapping[int, Record]) -> None:
 def export(workspace: Workspace, plan: ShardPlan, chain: Chain) -> None:
     """Write the shard's ONNX file and its record, unless they are those of the plan already."""
     onnx_file, record_file = workspace.export_file(plan.shard), workspace.export_record(plan.shard)
-    graph = None if plan.abstains else graph_digest(plan.recipe)
+    graph, withdrawn = None if plan.abstains else graph_digest(plan.recipe), withdrawn_models(read_history(workspace))
     costs = tuple(cost(chain.records[slice_id]) for slice_id in sorted(chain.records))
     try:
         record = load_record(record_file)
         check_record(record, plan, onnx_file)
-        if record.graph == graph and record.slices == costs:
+        if record.graph == graph and record.slices == costs and record.sha256 not in withdrawn:
             return
     except DamagedError:
         pass  # it is written below
@@ -212,7 +213,9 @@ def export(workspace: Workspace, plan: ShardPlan, chain: Chain) -> None:
         provenance = {"key": plan.keys[-1], "shard": str(plan.shard)}
         graph_file = workspace.graphs_folder / graph[:16]
         weights = chain.needed[len(plan.keys) - 1].weights
-        sha256, size, difference = trainer.write_export(plan.recipe, weights, graph_file, provenance, onnx_file)
+        sha256, size, difference = trainer.write_export(
+            plan.recipe, weights, graph_file, provenance, onnx_file, withdrawn=withdrawn
+        )
         logger.info(
             "shard %d: %s, %.1f MB, differs from torch by at most %.1e",
             plan.shard,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from importlib.metadata import version
 from pathlib import Path
 
@@ -62,12 +62,29 @@ def save(path: Path, part: TrainedSlice, record: Record) -> Checkpoint:
 
 
 def write_export(
-    recipe: Recipe, weights: Arrays, graph_file: Path, provenance: dict[str, str], path: Path
+    recipe: Recipe,
+    weights: Arrays,
+    graph_file: Path,
+    provenance: dict[str, str],
+    path: Path,
+    *,
+    withdrawn: Set[str],
 ) -> tuple[str, int, float]:
-    """Write the ONNX file; return its SHA-256, its size in bytes, and its largest difference from torch."""
-    content, difference = export(recipe, weights, graph_file, provenance)
+    """Write the ONNX file; return its SHA-256, its size in bytes, and its largest difference from torch.
+
+    ``withdrawn``: digests that never answer again. Where a sample was reinstated the same training comes to the
+    same bytes as before, so the file says that it is another issue of them.
+    """
+    issue = 1
+    while True:
+        said = provenance if issue == 1 else {**provenance, "issue": str(issue)}
+        content, difference = export(recipe, weights, graph_file, said)
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 not in withdrawn:
+            break
+        issue += 1
     write_atomic(path, content)
-    return hashlib.sha256(content).hexdigest(), len(content), difference
+    return sha256, len(content), difference
 
 
 def environment(device: torch.device) -> dict[str, str | int | None]:

@@ -1,4 +1,4 @@
-"""The ledger: what was published when, one JSON object a line, each with the hash of the line before.
+"""The ledger: what was asked, withdrawn and published when, a JSON object a line, each with the hash of the one before.
 
 There are two copies. ``.sisa/ledger.jsonl`` is the authoritative one, which neither git nor DVC ever
 replaces; ``models/ledger.jsonl`` is its export, for git and for clones. They must continue each
@@ -16,63 +16,16 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from training.errors import LedgerError
 from training.files import sync_folder, write_atomic
-from training.publish.record import ShardRecord
+from training.publish.events import ENTRY, Entry
 
 logger = logging.getLogger(__name__)
 
 FIRST = "0" * 64  # stands where the first line would have the hash of the one before
-
-
-class _Entry(BaseModel):
-    """``number``: from 1. ``time``: UTC, ISO 8601. ``previous``: hex SHA-256 of the line before."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = 1
-    number: int = Field(ge=1)
-    time: str
-    actor: str
-    previous: str
-
-
-class ImportedShard(BaseModel):
-    """A shard of a manifest that was there before the ledger: no more is known of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    shard: int
-    retained: int
-    key: str
-    sha256: str | None
-
-
-class Imported(_Entry):
-    """The first entry of a workspace that had published before it had a ledger."""
-
-    event: Literal["imported"] = "imported"
-    generation: int
-    manifest_sha256: str
-    shards: tuple[ImportedShard, ...]
-
-
-class Published(_Entry):
-    """A generation: what it serves, what its shards were trained on, and what each slice cost."""
-
-    event: Literal["published"] = "published"
-    generation: int
-    manifest_sha256: str
-    release_sha256: str
-    shards: tuple[ShardRecord, ...]
-
-
-Entry = Annotated[Imported | Published, Field(discriminator="event")]
-ENTRY: TypeAdapter[Imported | Published] = TypeAdapter(Entry)
 
 
 class Ledger:
@@ -81,14 +34,14 @@ class Ledger:
     def __init__(self, file: Path, export: Path) -> None:
         self._file, self._export = file, export
 
-    def read(self) -> list[Imported | Published]:
+    def read(self) -> list[Entry]:
         """Every entry, its link to the one before checked.
 
         Raises LedgerError when an entry is damaged, missing or not linked, or when the two copies differ.
         """
         return parse(self._lines())
 
-    def reconcile(self) -> list[Imported | Published]:
+    def reconcile(self) -> list[Entry]:
         """``read``, and bring both copies to the same length."""
         lines = self._lines()
         entries = parse(lines)
@@ -98,7 +51,7 @@ class Ledger:
                 write_atomic(path, content)
         return entries
 
-    def append(self, entry: Imported | Published) -> None:
+    def append(self, entry: Entry) -> None:
         """Add an entry to both copies; the first one, flushed to the disk, is what counts.
 
         Raises OSError when it cannot be written; the ledger is then as it was.
@@ -148,9 +101,9 @@ def whole_lines(path: Path) -> list[bytes]:
     return lines
 
 
-def parse(lines: Sequence[bytes]) -> list[Imported | Published]:
+def parse(lines: Sequence[bytes]) -> list[Entry]:
     """Raises LedgerError naming the first line that is damaged or not linked to the one before."""
-    entries: list[Imported | Published] = []
+    entries: list[Entry] = []
     previous = FIRST
     for number, line in enumerate(lines, start=1):
         try:
@@ -167,9 +120,13 @@ def parse(lines: Sequence[bytes]) -> list[Imported | Published]:
     return entries
 
 
-def encode(entry: Imported | Published) -> bytes:
+def encode(entry: Entry) -> bytes:
     """One line."""
-    return json.dumps(entry.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    document = entry.model_dump(mode="json")
+    for name in ("pending", "earlier_slice"):
+        if not document.get(name, True):
+            del document[name]  # a line is spelt as it was before there was such a field
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
 def head(lines: Sequence[bytes]) -> str:

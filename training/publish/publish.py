@@ -1,24 +1,31 @@
-"""The only writer of what is served: ``models/ensemble.json`` and ``models/onnx/``.
+"""The only way for trained models to what is served: ``models/ensemble.json`` and ``models/onnx/``.
 
-A service may be reading meanwhile. So a published model's name holds its digest and its bytes never
-change: new models are added, the generation is entered into the ledger, the manifest is replaced in
-one step, then what it no longer lists is deleted. Whenever the service looks, a manifest and all its
-models are there.
+It is the last gate. What saw a forgotten sample does not pass, wherever it comes from: an old commit, DVC's cache, an
+experiment, a run that had begun before the request. Its shard stays pending, and the rest is published.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from serving.ensemble.manifest import EnsembleUnavailable, Manifest, Release
-from training.errors import LedgerError, PublishError
-from training.files import remove, write_atomic
+from serving.ensemble.manifest import EnsembleUnavailable, Forgotten, Manifest, Release, ShardEntry
+from training.data.summary import read_summary
+from training.errors import DamagedError, MemoryLostError, PublishError
+from training.memory.suppressed import Memory
+from training.publish.bring_out import bring_out, digests, read_models
 from training.publish.candidate import read_release
-from training.publish.ledger import Imported, ImportedShard, Ledger, Published
-from training.publish.record import ShardRecord
-from training.publish.release import read_records
+from training.publish.events import Entry, Published
+from training.publish.fallback import with_earlier_slices
+from training.publish.history import last_published, published_models, withdrawn_models
+from training.publish.ledger import Ledger
+from training.publish.memory import ensure_members, forget_members, open_memory, touched
+from training.publish.opening import open_ledger
+from training.publish.record import ShardRecord, load_record
+from training.publish.release import listed, read_records
+from training.publish.withdraw import as_release, carry_out, published_now
 from training.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -28,56 +35,157 @@ def publish(workspace: Workspace) -> Manifest | None:
     """Publish the release candidate, unless it is what is published already; None in an experiment.
 
     May be stopped at any point and called again. Raises DamagedError when the candidate or one of its
-    models is missing or damaged (what was published stays), LedgerError when the ledger is.
+    models is missing or damaged (what was published stays), LedgerError or MemoryLostError when those are.
     """
     if workspace.is_experiment:
         logger.info("an experiment publishes nothing; `sisa publish` does, when its models are what is to be served")
         return None
     with workspace.publish_lock():
-        ledger = Ledger(workspace.ledger_file, workspace.ledger_export)
-        entries = ledger.reconcile()
-        if not entries and workspace.manifest_file.is_file():
-            ledger.append(imported(workspace, ledger))
-            entries = ledger.read()
-        check_not_behind(workspace, entries)
+        ledger = open_ledger(workspace)
         release = read_release(workspace)
         records = list(read_records(workspace, release))
-        models = read_models(workspace, release)  # all of them, before anything is published
-        digest = hashlib.sha256(release.to_bytes()).hexdigest()
-        last = entries[-1] if entries else None
-        if isinstance(last, Published) and last.release_sha256 == digest:
-            manifest, entry = make_manifest(workspace, release, last.generation), None
-        else:
-            check_models(workspace, release)
-            manifest = make_manifest(workspace, release, last.generation + 1 if last else 1)
-            entry = published(manifest, digest, records, ledger)
-        for shard, content in zip(manifest.voters, models, strict=True):
-            assert shard.sha256 is not None
-            path = workspace.published_file(shard.shard, shard.sha256)
-            if not path.is_file() or path.read_bytes() != content:
-                write_atomic(path, content)
-        if entry is not None:
-            ledger.append(entry)
-        content = manifest.to_bytes()
-        if not workspace.manifest_file.is_file() or workspace.manifest_file.read_bytes() != content:
-            write_atomic(workspace.manifest_file, content)
-        prune(workspace, manifest)
+        try:
+            memory = open_memory(workspace, ledger.read())
+        except MemoryLostError as error:
+            # A clone that only serves: what the ledger has as published passed this gate elsewhere.
+            known, gone = published_models(ledger.read()), withdrawn_models(ledger.read())
+            if any((shard.shard, shard.sha256) not in known and shard.sha256 not in gone for shard in release.voters):
+                raise
+            logger.warning("%s", error)
+            return let_out(workspace, ledger, None, release, records)
+        for shard, record in zip(release.shards, records, strict=True):
+            if shard.sha256 is not None:  # before lists are looked at: only whom a model saw can be asked for
+                with suppress(DamagedError):  # which is raised below, if it matters
+                    ensure_members(workspace, memory.secret, shard.sha256, record)
+        carry_out(workspace, ledger, memory)  # a list may have got longer while shards were trained
+        return let_out(workspace, ledger, open_memory(workspace, ledger.read()), release, records)
+
+
+def offer(workspace: Workspace, shard_id: int) -> None:
+    """Let a shard that is pending answer again as soon as it is trained, while others are pending still.
+
+    Other shards stay as they are published. The last one comes back with the candidate: so a generation without pending
+    shards is always one of all that a run has trained, and tells its whole cost. Raises as ``publish`` does.
+    """
+    if workspace.is_experiment or workspace.read_params().publish.readmit != "each":
+        return
+    with workspace.publish_lock():
+        ledger = open_ledger(workspace)
+        manifest, last = published_now(workspace), last_published(ledger.read())
+        record = load_record(workspace.export_record(shard_id))
+        waiting = (
+            () if manifest is None else [s.shard for s in manifest.shards if s.pending or s.earlier_slice is not None]
+        )
+        if manifest is None or last is None or shard_id not in waiting or record.sha256 is None:
+            return
+        if len(waiting) == 1:
+            return
+        known = {each.shard: each for each in last.shards}
+        if shard_id not in known or known[shard_id].graph != record.graph:
+            return  # of other parameters than the rest: all of them come out together
+        shards = tuple(
+            exported(workspace, shard) if shard.shard != shard_id else listed(record) for shard in manifest.shards
+        )
+        forgotten = Forgotten(**read_summary(workspace.partition_file).forgotten.model_dump())
+        release = as_release(manifest).model_copy(update={"shards": shards, "forgotten": forgotten})
+        records = [record if each.shard == shard_id else each for each in last.shards]
+        memory = open_memory(workspace, ledger.read())
+        carry_out(workspace, ledger, memory)
+        let_out(workspace, ledger, open_memory(workspace, ledger.read()), release, records)
+
+
+def exported(workspace: Workspace, shard: ShardEntry) -> ShardEntry:
+    """A published shard as the release candidate will list it, if its export is the model that answers."""
+    try:
+        record = load_record(workspace.export_record(shard.shard))
+    except DamagedError:
+        return shard
+    return listed(record) if record.sha256 == shard.sha256 and shard.earlier_slice is None else shard
+
+
+def let_out(
+    workspace: Workspace, ledger: Ledger, memory: Memory | None, release: Release, records: Sequence[ShardRecord]
+) -> Manifest:
+    """Bring out what may answer of a release; the other shards are pending, or answer from an earlier slice."""
+    entries = ledger.read()
+    digest = hashlib.sha256(release.to_bytes()).hexdigest()
+    kept_back = refused(workspace, entries, memory, release, records)
+    for shard_id, reason in kept_back.items():
+        logger.warning("shard %d stays pending: %s", shard_id, reason)
+    release = release.model_copy(
+        update={"shards": tuple(s.withdrawn() if s.shard in kept_back else s for s in release.shards)}
+    )
+    last = last_published(entries)
+    if last is None or last.release_sha256 != digest:
+        read_models(workspace, release)
+        check_models(workspace, release)
+    if memory is not None:
+        release = with_earlier_slices(workspace, entries, memory, release, workspace.read_params().serve.quorum)
+    manifest = bring_out(
+        workspace,
+        ledger,
+        release,
+        lambda manifest, stamp: Published.model_validate(
+            {
+                **stamp,
+                **digests(manifest),
+                "release_sha256": digest,
+                "shards": records,
+                "pending": tuple(shard.shard for shard in manifest.shards if shard.pending),
+                "earlier_slice": {
+                    str(shard.shard): shard.earlier_slice
+                    for shard in manifest.shards
+                    if shard.earlier_slice is not None
+                },
+            }
+        ),
+        trained=True,
+    )
+    waiting = {record.shard for record in records} & {s.shard for s in manifest.shards if s.pending}
+    withdrawn = withdrawn_models(entries)
+    tables = {path.stem for path in workspace.members_folder.glob("*.npy")}
+    if not waiting:
+        forget_members(workspace, dict.fromkeys(tables - withdrawn))
     return manifest
 
 
-def read_models(workspace: Workspace, release: Release) -> list[bytes]:
-    """The candidate's models. Raises PublishError when one is not the one that is listed."""
-    models = []
-    for shard in release.voters:
-        assert shard.file is not None
-        path = workspace.models_folder / shard.file
-        content = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(content).hexdigest() != shard.sha256:
-            raise PublishError(
-                f"{path} is missing or not the model that {workspace.release_file} lists; nothing was published"
-            )
-        models.append(content)
-    return models
+def refused(
+    workspace: Workspace,
+    entries: Sequence[Entry],
+    memory: Memory | None,
+    release: Release,
+    records: Sequence[ShardRecord],
+) -> Mapping[int, str]:
+    """The shards whose model must not answer, each with the reason.
+
+    Raises DamagedError when it is not known what a model was trained on.
+    """
+    withdrawn, reasons = withdrawn_models(entries), {}
+    last = [entry for entry in entries if isinstance(entry, Published)][-1:]
+    known = published_models(last)  # they passed this gate, and what was asked for since has withdrawn what saw it
+    by_shard = {record.shard: record for record in records}
+    for shard in release.shards:
+        if shard.sha256 is None:
+            continue
+        if shard.sha256 in withdrawn:
+            reasons[shard.shard] = "its model was withdrawn; `dvc repro` trains it again"
+            # After `git checkout` and `dvc checkout` all is up to date for DVC: partition names what is back.
+            workspace.partition_file.unlink(missing_ok=True)
+            if workspace.models_folder / str(shard.file) == workspace.export_file(shard.shard):
+                workspace.export_file(shard.shard).unlink(missing_ok=True)
+            continue
+        if memory is None or shard.earlier_slice is not None:
+            continue
+        try:
+            members = ensure_members(workspace, memory.secret, shard.sha256, by_shard[shard.shard])
+        except DamagedError as error:
+            if (shard.shard, shard.sha256) not in known:
+                raise DamagedError(f"{error}; run `dvc repro`") from error
+            continue
+        if hit := touched(members, memory):
+            workspace.partition_file.unlink(missing_ok=True)
+            reasons[shard.shard] = f"its model saw {len(hit)} samples that are to be forgotten; run `dvc repro`"
+    return reasons
 
 
 def check_models(workspace: Workspace, release: Release) -> None:
@@ -95,80 +203,3 @@ def check_models(workspace: Workspace, release: Release) -> None:
                 f"models/{shard.file} carries the key {carried.get('key')} of shard {carried.get('shard')}, listed is "
                 f"{shard.key} of shard {shard.shard}; nothing was published"
             )
-
-
-def check_not_behind(workspace: Workspace, entries: Sequence[Imported | Published]) -> None:
-    """Raise LedgerError when the published manifest is of a later generation than the ledger knows.
-
-    The ledger was then restored from an older copy: to count on from it would be going back for whoever
-    serves. A manifest that cannot be read says nothing; the ledger decides then.
-    """
-    try:
-        manifest = Manifest.model_validate_json(workspace.manifest_file.read_bytes())
-    except (OSError, ValueError):
-        return
-    if entries and manifest.generation > entries[-1].generation:
-        raise LedgerError(
-            f"{workspace.manifest_file} is generation {manifest.generation}, the ledger ends with "
-            f"{entries[-1].generation}: it is an older copy. Nothing was changed; see docs/ledger.md"
-        )
-
-
-def make_manifest(workspace: Workspace, release: Release, generation: int) -> Manifest:
-    """The candidate as a generation, its models where they are served from."""
-    shards = []
-    for shard in release.shards:
-        if shard.sha256 is not None:
-            path = workspace.published_file(shard.shard, shard.sha256)
-            shard = shard.model_copy(update={"file": path.relative_to(workspace.models_folder).as_posix()})  # noqa: PLW2901
-        shards.append(shard)
-    return Manifest(**{**dict(release), "generation": generation, "shards": tuple(shards)})
-
-
-def published(manifest: Manifest, release_sha256: str, records: Sequence[ShardRecord], ledger: Ledger) -> Published:
-    """The ledger's entry of a new generation."""
-    return Published.model_validate(
-        {
-            **ledger.stamp(),
-            "generation": manifest.generation,
-            "manifest_sha256": hashlib.sha256(manifest.to_bytes()).hexdigest(),
-            "release_sha256": release_sha256,
-            "shards": records,
-        }
-    )
-
-
-def imported(workspace: Workspace, ledger: Ledger) -> Imported:
-    """The ledger's first entry where something was published before there was a ledger.
-
-    Raises PublishError when that cannot be read: counting from 1 again would be going back for whoever
-    serves it.
-    """
-    content = workspace.manifest_file.read_bytes()
-    try:
-        manifest = Manifest.model_validate_json(content)
-    except ValueError as error:
-        raise PublishError(
-            f"{workspace.manifest_file} is damaged and there is no ledger ({workspace.ledger_file}), so the number of "
-            "the next generation is not known. Restore one of them from a backup. If nothing that was served from "
-            "here is still in use, delete the manifest: numbers then start at 1"
-        ) from error
-    shards = [
-        ImportedShard(shard=shard.shard, retained=shard.retained, key=shard.key, sha256=shard.sha256)
-        for shard in manifest.shards
-    ]
-    return Imported.model_validate(
-        {
-            **ledger.stamp(),
-            "generation": manifest.generation,
-            "manifest_sha256": hashlib.sha256(content).hexdigest(),
-            "shards": shards,
-        }
-    )
-
-
-def prune(workspace: Workspace, manifest: Manifest) -> None:
-    """Delete published models that the manifest does not list: they have seen what is forgotten."""
-    keep = {workspace.models_folder / shard.file for shard in manifest.voters if shard.file is not None}
-    for path in set(workspace.onnx_folder.glob("*")) - keep:
-        remove(path)

@@ -29,27 +29,28 @@ def assemble(workspace: Workspace) -> Release:
         plan = load_plan(workspace.plan_file(shard_id))
         record = load_record(workspace.export_record(shard_id))
         check_record(record, plan, workspace.export_file(shard_id))
-        shards.append(entry(record, f"exports/shard-{shard_id}.onnx"))
+        shards.append(listed(record))
     release = Release(
         aggregation=params.sisa.aggregation,
         classes=partition.classes,
         image_shape=partition.image_shape,
         forgotten=Forgotten(**partition.forgotten.model_dump()),
+        placement_key_digest=None if partition.placement is None else partition.placement.key_digest,
         shards=tuple(shards),
     )
     write_if_changed(workspace.release_file, release.to_bytes())
     return release
 
 
-def entry(record: ShardRecord, file: str) -> ShardEntry:
-    """A shard as release and manifest list it; ``file``: its model, relative to ``models/``."""
+def listed(record: ShardRecord) -> ShardEntry:
+    """A shard as the candidate lists it."""
     abstains = record.sha256 is None
     return ShardEntry(
         shard=record.shard,
         retained=record.retained,
         key=record.keys[-1],
         abstains=abstains,
-        file=None if abstains else file,
+        file=None if abstains else f"exports/shard-{record.shard}.onnx",
         sha256=record.sha256,
     )
 

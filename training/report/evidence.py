@@ -24,8 +24,9 @@ from training.evaluation.reports import (
 )
 from training.files import sha256_file
 from training.params import Trigger
+from training.publish import history
+from training.publish.events import Entry, Published
 from training.publish.history import cost, read_history
-from training.publish.ledger import Imported, Published
 from training.report.cells import OF_THE_COST, OF_THE_LIST, OF_THE_TRIGGER, ROWS, Cell, Value
 from training.workspace import Workspace
 
@@ -95,12 +96,12 @@ def collect(workspace: Workspace) -> Evidence:
     )
 
 
-def last_published(workspace: Workspace, entries: Sequence[Imported | Published]) -> Published | Absent:
+def last_published(workspace: Workspace, entries: Sequence[Entry]) -> Published | Absent:
     """The generation of the workspace's release candidate, or why it is not one."""
     if workspace.is_experiment:
         return Absent(absent="an experiment publishes nothing, and the cost of generations alone is recorded")
-    last = entries[-1] if entries else None
-    if isinstance(last, Published) and last.release_sha256 == sha256_file(workspace.release_file):
+    last = history.last_published(entries)
+    if last is not None and last.release_sha256 == sha256_file(workspace.release_file):
         return last
     return Absent(absent="these models are not published, and the cost of generations alone is recorded")
 
@@ -139,7 +140,7 @@ def trigger_effect(backdoor: Backdoor | Absent) -> dict[str, Cell]:
     }
 
 
-def costs(entries: Sequence[Imported | Published]) -> dict[str, Cell]:
+def costs(entries: Sequence[Entry]) -> dict[str, Cell]:
     """What the last generation's training took, beside that of all it serves."""
     spent = cost(entries)
     return {

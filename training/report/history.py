@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from training.errors import DamagedError
 from training.evaluation.reports import Absent
 from training.files import json_bytes, read_json, write_if_changed
-from training.publish.ledger import Imported, Published
+from training.publish.events import Entry, Published
 from training.report.cells import OF_THE_LIST, OF_THE_TRIGGER, Cell, Value, absent
 from training.report.evidence import Evidence
 from training.workspace import Workspace
@@ -56,7 +56,7 @@ def write_kept(workspace: Workspace, history: Sequence[Evidence]) -> None:
     write_if_changed(workspace.report("history.json"), json_bytes(document))
 
 
-def remember(kept: Sequence[Evidence], now: Evidence, entries: Sequence[Imported | Published]) -> tuple[Evidence, ...]:
+def remember(kept: Sequence[Evidence], now: Evidence, entries: Sequence[Entry]) -> tuple[Evidence, ...]:
     """The evidence of the generation before, where it was reported, and ``now``.
 
     What ``entries``, the ledger, does not list is of another ledger's generations, and forgotten. Models

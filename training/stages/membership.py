@@ -14,8 +14,9 @@ import numpy as np
 
 from serving.ensemble.loading import Ensemble
 from training.data.deal import deal
-from training.data.forget_list import read_forget_lists
 from training.data.placement import assign_slots
+from training.data.reading import last_reading, remembered
+from training.data.requests import read_asked
 from training.data.source import open_source
 from training.data.store import load_checked, load_shard
 from training.data.summary import read_summary
@@ -23,6 +24,7 @@ from training.evaluation.membership import Answers, attack, roc_curves
 from training.evaluation.reports import Absent, ForgetLists, Membership
 from training.files import csv_bytes, write_atomic
 from training.params import Params
+from training.publish.known import was_sample
 from training.recipe.common.keyed_hash import keyed_hash
 from training.stages.candidate import open_candidate, predict
 from training.stages.run import run
@@ -102,16 +104,18 @@ def answers_for_listed(workspace: Workspace, params: Params, ensemble: Ensemble)
 
     From the source: nothing is kept in ``data/shards`` of what is forgotten.
     """
-    lists = read_forget_lists(workspace.forget_folder)
+    lists = read_asked(workspace)
     if not lists:
         return None
-    dealt = deal(params, lists, open_source(params.data, workspace.source_folder(params)))
+    digests = remembered(workspace, params, last_reading(workspace))
+    source = open_source(params.data, workspace.source_folder(params), workspace.subjects_file(params), digests)
+    dealt = deal(params, lists, source, was_sample(workspace, lists))
     chosen = sorted(dealt.listed)
     if not chosen:
         return None
 
     def decode(indices: Sequence[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        return np.stack([dealt.samples.decode(index) for index in indices])
+        return np.stack([dealt.samples.decode(index).image for index in indices])
 
     return Answers(
         labels=dealt.samples.labels[chosen],

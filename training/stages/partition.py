@@ -8,74 +8,132 @@ content changes; that is what tells DVC which shards to retrain.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
-from training.data.deal import Partition, deal, ids_digest
-from training.data.forget_list import Entry, read_forget_lists
+from training.data.changes import Changes
+from training.data.deal import Partition, deal
+from training.data.evenness import evenness, in_words, warn
+from training.data.forget_list import Entry, ids_digest
 from training.data.ignored import refuse_ignored
+from training.data.last_partition import begin, changes_since, complete
 from training.data.monitoring import check_monitored
-from training.data.source import Samples, open_source
-from training.data.store import Row, write_shard
-from training.data.summary import Lists, Poisoned, Summary
-from training.errors import ForgetListError
+from training.data.reading import (
+    Comparison,
+    changes,
+    keep_reading,
+    last_reading,
+    make_reading,
+    refuse_changed,
+    remembered,
+)
+from training.data.requests import read_asked
+from training.data.shard_files import ShardFiles
+from training.data.source import open_source
+from training.data.summary import Lists, Poisoned, Summary, placement
+from training.errors import ChangedError
 from training.files import json_bytes, remove, write_if_changed
+from training.forgetting.services import withdraw_everywhere
 from training.params import Params
+from training.publish.changed import enter_changes
+from training.publish.copies import Copy, draft
+from training.publish.known import was_sample
+from training.publish.suppress import recall, suppress, suppress_copies
+from training.publish.withdraw import withdraw
 from training.stages.run import run
 from training.workspace import Workspace
 
+PATIENCE = 10.0  # seconds for a service elsewhere that cannot be reached: training must not wait long for it
+NAMED = 5  # copies; a file has them all
+
 
 def partition(workspace: Workspace) -> None:
-    """Raises what ``deal`` and ``open_source`` raise, and nothing was changed then; what decoding raises, and some
-    shard files are then those of the new partition; ForgetListError when a list changed while they were written.
+    """Raises what ``deal``, ``open_source``, decoding and ``draft`` raise, and ChangedError when lists, parameters or
+    source changed meanwhile: the next ``dvc repro`` then partitions again. The shard files are then as they were.
     """
+    take_back(workspace)  # before anything can fail: it stands whatever is wrong with the rest
     with workspace.partition_lock():  # what is asked for is read under it: one that waits reads it afresh
-        write_partition(workspace)
+        try:
+            write_partition(workspace)
+        except ChangedError:  # which decoding may raise too
+            workspace.partition_file.unlink(missing_ok=True)
+            take_back(workspace)  # what was asked for meanwhile need not wait for the next run
+            raise
+
+
+def take_back(workspace: Workspace) -> None:
+    """Withdraw what saw anything that is to be forgotten, here and at the services elsewhere, and say so."""
+    done = withdraw(workspace)
+    if done.models:
+        print(
+            f"withdrawn: {len(done.models)} models that saw what is to be forgotten; shards "
+            f"{', '.join(map(str, done.shards))} are pending until they are trained again"
+        )
+    lists = [request for request in done.requests if "/" in request]
+    if lists:
+        print(f"{', '.join(lists)}: git never forgets the ids in a list; `sisa forget add` keeps them out of it")
+    for outcome in withdraw_everywhere(workspace, patience=PATIENCE):
+        if outcome.problem is None:
+            print(f"withdrawn at {outcome.service} as well, which has confirmed it")
 
 
 def write_partition(workspace: Workspace) -> None:
-    params = workspace.read_params()
-    source = open_source(params.data, workspace.source_folder(params))
+    params, before = workspace.read_params(), last_reading(workspace)
+    table, digests = workspace.subjects_file(params), remembered(workspace, params, before)
+    source = open_source(params.data, workspace.source_folder(params), table, digests)
     for sentence in source.skipped:
         print(sentence)
-    lists = read_forget_lists(workspace.forget_folder)
+    lists = read_asked(workspace)
     refuse_ignored(workspace.root, workspace.root / params.data.root, source.files)
-    refuse_ignored(workspace.root, workspace.forget_folder, ["requests.txt", *(entry.file.name for entry in lists)])
-    dealt = deal(params, lists, source)
-    if not params.forget.apply:
-        check_monitored(workspace, dealt)
-    write_shards(workspace, params, dealt)
-    if read_forget_lists(workspace.forget_folder) != lists or workspace.read_params() != params:
-        raise ForgetListError("a forget list or params.yaml changed while the shards were written; run it again")
+    if table is not None:
+        refuse_ignored(workspace.root, table.parent, [table.name])
+    refuse_ignored(workspace.root, workspace.forget_folder, list_names(workspace, lists))
+    dealt = deal(params, lists, source, was_sample(workspace, lists))
+    found = changes_since(workspace, params, source, before, lists)
+    say_changes(found)
+    if params.forget.apply:
+        memory = suppress(workspace, lists, dealt)
+    else:
+        check_monitored(workspace, lists, dealt)
+        memory = recall(workspace)
+    drafts = draft(workspace, params, dealt, memory)
+    dealt = drafts.dealt
+    with drafts.files:
+        reading = make_reading(workspace, params, lists, table=source.table, classes=source.classes, files=digests.seen)
+        refuse_changed(workspace, Comparison(tuple(changes(workspace, reading))))
+        if drafts.remember:
+            suppress_copies(workspace, drafts.remember)
+            take_back(workspace)
+        if found is not None:
+            enter_changes(workspace, found)
+        begin(workspace, params)
+        drafts.files.put()
     prune(workspace, params.sisa.shards)
+    show_shards(params, drafts.files)
     show(params, lists, dealt)
+    show_copies(workspace, drafts.copies)
+    show_evenness(params, dealt)
     write_if_changed(workspace.poisoned_file, poisoned_list([dealt.samples.ids[index] for index in dealt.poisoned]))
+    keep_reading(workspace, reading)
+    complete(workspace, params)
     write_if_changed(workspace.partition_file, json_bytes(summary(params, lists, dealt).model_dump(mode="json")))
 
 
-def write_shards(workspace: Workspace, params: Params, dealt: Partition) -> None:
-    """The file of every shard, and of the test split."""
-    side = params.data.image_size
-    for shard_id, members in zip(params.sisa.shards, dealt.members, strict=True):
-        rows = rows_of(dealt.samples, members, [dealt.slots[index][1] for index in members])
-        decoded = write_shard(workspace.shard_file(shard_id), rows, side)
-        state = "unchanged" if decoded is None else f"written ({decoded} pictures decoded)"
-        print(f"shard {shard_id}: {len(members)} samples retained, {state}")
-    test = dealt.source.test
-    write_shard(workspace.test_file, rows_of(test, range(len(test.ids)), [0] * len(test.ids)), side)
-
-
-def rows_of(samples: Samples, indices: Sequence[int], slices: Sequence[int]) -> list[Row]:
-    """Some samples as the store takes them, each with its slice."""
+def list_names(workspace: Workspace, lists: Sequence[Entry]) -> list[str]:
+    """The files that requests are in, or may come to be in, below ``forget/``."""
+    names = [entry.file for entry in lists if entry.file.is_relative_to(workspace.forget_folder)]
     return [
-        Row(
-            sample_id=samples.ids[index],
-            slice_id=slice_id,
-            label=int(samples.labels[index]),
-            fingerprint=samples.fingerprints[index],
-            decode=partial(samples.decode, index),
-        )
-        for index, slice_id in zip(indices, slices, strict=True)
+        *("requests.txt", "private/request.json"),
+        *(path.relative_to(workspace.forget_folder).as_posix() for path in names),
     ]
+
+
+def say_changes(found: Changes | None) -> None:
+    """Raises SourceError when too much vanished."""
+    if found is None:
+        print("another source than the last partition's: its samples replace all that were trained on")
+    else:
+        found.refuse_loss()
+        for sentence in found.sentences():
+            print(sentence)
 
 
 def prune(workspace: Workspace, shards: Sequence[int]) -> None:
@@ -86,10 +144,30 @@ def prune(workspace: Workspace, shards: Sequence[int]) -> None:
             remove(path)
 
 
+def show_shards(params: Params, files: ShardFiles) -> None:
+    for shard_id, written in zip(params.sisa.shards, files.shards, strict=True):
+        state = "unchanged" if written.draft is None else f"written ({written.decoded} pictures decoded)"
+        print(f"shard {shard_id}: {len(written.prints)} samples retained, {state}")
+
+
+def show_copies(workspace: Workspace, copies: Sequence[Copy]) -> None:
+    """The first ones by name; all of them are in a file of their own."""
+    for outcome, what in (("left out", "left out, as copies of what is forgotten"), ("kept", "kept, though copies")):
+        found = [copy for copy in copies if copy.outcome == outcome]
+        if found:
+            print(f"{what}: {len(found)} ({workspace.short(workspace.copies_file)} has them all)")
+            for copy in found[:NAMED]:
+                print(f"  {copy}")
+
+
 def show(params: Params, lists: Sequence[Entry], dealt: Partition) -> None:
     named, gone = ({entry.sample_id for entry in each} for each in (lists, dealt.gone))
+    subjects = len({entry.subject for entry in lists} - {None})
+    both = f"{len(named) - subjects} ids" + (f" and {subjects} subjects" if subjects else "")
     what = "forgotten" if params.forget.apply else "only monitored, for forget.apply is false"
-    print(f"{what}: {len(named)} ids listed, {len(gone)} of them already gone from the source")
+    print(f"{what}: {both} listed, {len(gone)} of them already gone from the source")
+    if subjects:
+        print(f"  they name {len(dealt.listed)} samples")
     for entry in dealt.gone:
         print(f"  already gone: {entry}")
     if dealt.poisoned:
@@ -98,6 +176,13 @@ def show(params: Params, lists: Sequence[Entry], dealt: Partition) -> None:
             f"poisoned: {len(dealt.poisoned)} samples, {sum(carriers)} of them still in training, by shard "
             f"{', '.join(map(str, carriers))}"
         )
+
+
+def show_evenness(params: Params, dealt: Partition) -> None:
+    even = evenness(dealt, params.sisa.slices)
+    for sentence in in_words(even):
+        print(sentence)
+    warn(even, params.training.batch_size)
 
 
 def summary(params: Params, lists: Sequence[Entry], dealt: Partition) -> Summary:
@@ -114,6 +199,7 @@ def summary(params: Params, lists: Sequence[Entry], dealt: Partition) -> Summary
         forgotten=listed if params.forget.apply else none,
         monitored=none if params.forget.apply else listed,
         poisoned=Poisoned(planted=len(dealt.poisoned), retained=tuple(poisoned_by_shard(dealt))),
+        placement=placement(params),
     )
 
 

@@ -6,28 +6,31 @@ shards that are no longer in ``sisa.shards``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from training.chain.checkpoints import stale_slices
 from training.chain.initial_weights import initial_weights_digest
-from training.chain.plan import ShardPlan, in_words, load_plan, make_plan
+from training.chain.plan import ShardPlan, in_words, load_plan, make_plan, retrained
 from training.data.store import load_shard
-from training.data.summary import read_summary
-from training.errors import DamagedError
+from training.data.summary import placement, read_summary
+from training.errors import DamagedError, StalePlanError
 from training.files import json_bytes, remove, write_if_changed
 from training.stages.run import run
 from training.workspace import Workspace
 
 
 def schedule(workspace: Workspace) -> None:
-    """Raises DamagedError when a shard file is missing or damaged, TrainingError when initial weights are."""
+    """Raises DamagedError when a shard file is missing or damaged, TrainingError when initial weights are,
+    StalePlanError when samples were placed by other parameters."""
     params = workspace.read_params()
-    classes = len(read_summary(workspace.partition_file).classes)
+    summary = read_summary(workspace.partition_file)
+    if summary.placement != placement(params):
+        raise StalePlanError(f"{workspace.partition_file} was written with other parameters")
+    classes = len(summary.classes)
     weights = initial_weights_digest(workspace.root, params.network)
     say_if_keys_changed(workspace)
     plans = []
@@ -50,15 +53,6 @@ def say_if_keys_changed(workspace: Workspace) -> None:
                 "was trained with the earlier one is trained again, once"
             )
             return
-
-
-def retrained(workspace: Workspace, plans: Iterable[ShardPlan]) -> dict[int, list[int]]:
-    """By shard the slices whose checkpoint is not there."""
-    stale = {}
-    for plan in plans:
-        paths = workspace.checkpoint_files(plan.shard, plan.keys)
-        stale[plan.shard] = [] if plan.abstains else stale_slices(paths)
-    return stale
 
 
 def show(plans: Sequence[ShardPlan], stale: Mapping[int, Sequence[int]]) -> None:

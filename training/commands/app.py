@@ -1,0 +1,30 @@
+"""The command ``sisa``: which commands there are."""
+
+from __future__ import annotations
+
+import typer
+
+from training.commands.drill import drill
+from training.commands.forget import forget
+from training.commands.pipeline import pipeline
+from training.commands.plan import plan
+from training.commands.status import status
+from training.commands.where import where
+
+app = typer.Typer(
+    help="Forget samples, plan, check, publish, and rehearse deletions.", no_args_is_help=True, add_completion=False
+)
+app.add_typer(forget, name="forget")
+app.add_typer(where)
+app.add_typer(plan)
+app.add_typer(status)
+app.add_typer(pipeline)  # without a name: its commands are sisa's own
+app.add_typer(drill, name="drill")
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()
