@@ -277,3 +277,14 @@ def test_a_command_killed_at_any_moment_leaves_no_request_or_one_that_the_next_c
         assert pending(project) == ((1,) if asked else (2,))
         assert steps_of(read_history(project.workspace)) == {"t" if asked else "another": "withdrawn"}
     assert left == {False, True}
+
+
+def test_what_was_reinstated_can_be_forgotten_again_before_it_is_trained_on(trained: Project) -> None:
+    victim = trained.victim(1, 1)
+    add(trained.workspace, [victim], name="a")
+    trained.stages("partition", "schedule", "train", "assemble")
+    reinstate(trained.workspace, [victim], "a mistake")
+    done = add(trained.workspace, [victim], name="b")
+    assert (done.samples, done.unknown) == ((victim,), ())
+    trained.stages("partition")
+    assert victim not in trained.shard(1).ids

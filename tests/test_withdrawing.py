@@ -317,3 +317,22 @@ def test_what_is_listed_after_training_does_not_pass_though_no_published_model_s
     publish(project.workspace)
     assert turnout(manifest(project)).pending == (1,)
     assert events(project) == ["requested", "withdrawn", "published"]
+
+
+def test_lines_of_the_memory_in_another_order_are_noticed(trained: Project) -> None:
+    victims = trained.victim(1, 1), trained.victim(0, 1)
+    for count in (1, 2):
+        trained.forget(*victims[:count])
+        trained.stages("partition")
+    path = trained.workspace.suppressed_file
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(second + first)
+    with pytest.raises(MemoryLostError, match="in another order than the ledger"):
+        trained.stages("partition")
+
+
+def test_what_services_withdrew_does_not_answer_from_an_earlier_slice(trained: Project) -> None:
+    told = dict.fromkeys(map(str, models(trained).values()), "2026-11-26T00:00:00+00:00")
+    (trained.workspace.models_folder / "withdrawn.json").write_text(json.dumps({"withdrawn": told}))
+    withdraw(trained.workspace)
+    assert turnout(manifest(trained)).pending == (0, 1, 2)
