@@ -7,6 +7,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 
 def link_to_nowhere(path: Path) -> None:
     path.symlink_to("/nowhere/at/all.png")
@@ -47,3 +49,27 @@ def as_an_ordinary_user(*command: str) -> list[str]:
     """The command without the right to read what permissions forbid, which root has."""
     capabilities = "-dac_override,-dac_read_search"
     return [*(["setpriv", "--bounding-set", capabilities] if os.geteuid() == 0 else []), *command]
+
+
+class Stopped(BaseException):
+    """The process dies here."""
+
+
+def stopped_at_sync(step: int, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Call ``action`` and let it die when it would flush a file for the ``step``-th time, from 0; whether it did."""
+    left, sync = step, os.fsync
+
+    def fsync(descriptor: int) -> None:
+        nonlocal left
+        if left == 0:
+            raise Stopped
+        left -= 1
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        try:
+            action()
+        except Stopped:
+            return True
+    return False

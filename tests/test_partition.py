@@ -14,6 +14,7 @@ import yaml
 from conftest import SMALL
 from faults import link_to_nowhere
 from PIL import Image
+from test_suggestions import TRIED
 
 from serving.decoding import decode_files
 from training.data.imagefolder import read_split
@@ -186,22 +187,8 @@ def test_a_listed_picture_that_is_already_gone_is_counted_and_reported(
     assert "already gone: forget/a.txt:2: 'dog/4.png'" in out
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Cat/3.png",
-        "cat/3.jpg",
-        "train/cat/3.png",
-        '"cat/3.png"',
-        "cat/3.png,2026-01-01",
-        "cat/3.png;",
-        "cta/3.png",
-        "cat/33.png",
-        "- cat/3.png",
-        "cat/*",
-    ],
-)
-def test_a_misspelt_line_stops_the_run_and_names_what_it_may_have_meant(
+@pytest.mark.parametrize("text", [*TRIED, "cat/*"])
+def test_a_misspelled_line_stops_the_run_and_names_what_it_may_have_meant(
     folder: Path, pictures: Path, text: str
 ) -> None:
     partition(folder)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import Project
+from faults import stopped_at_sync
 
 from training.errors import DamagedError, LedgerError, PublishError, SisaError
 from training.publish.events import Imported, Published
@@ -231,10 +231,6 @@ def test_a_folder_in_place_of_a_file_is_an_error_that_names_it(trained: Project,
 EVENTS = ["published", "requested", "withdrawn", "fell-back", "published"]
 
 
-class Stopped(BaseException):
-    """The process dies here."""
-
-
 def test_stopped_at_any_step_it_is_whole_and_the_next_call_completes_it(
     trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,29 +241,11 @@ def test_stopped_at_any_step_it_is_whole_and_the_next_call_completes_it(
     reference.stages("assemble")
     expected = served(reference)
 
-    def stop_at(step: int) -> Callable[[int], None]:
-        left = step
-        sync = os.fsync
-
-        def fsync(descriptor: int) -> None:
-            nonlocal left
-            if left == 0:
-                raise Stopped
-            left -= 1
-            sync(descriptor)
-
-        return fsync
-
     steps = 0
     while True:
         project = trained.copy(tmp_path / f"stopped-{steps}")
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", stop_at(steps))
-            try:
-                project.stages("assemble")
-                break
-            except Stopped:
-                pass
+        if not stopped_at_sync(steps, partial(project.stages, "assemble"), monkeypatch):
+            break
         assert is_whole(project)  # what a service would find
         assert project.manifest()["generation"] in (3, 4)
         project.stages("assemble")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import Project
+from faults import stopped_at_sync
 
 from serving.ensemble.manifest import Manifest
 from serving.ensemble.turnout import turnout
@@ -229,37 +230,16 @@ def test_the_members_index_has_every_sample_of_a_model_with_its_slice(trained: P
         assert read_members(trained.workspace.members_file(sha256)).slices == expected
 
 
-class Stopped(BaseException):
-    """The process dies here."""
-
-
 def test_stopped_at_any_step_of_a_withdrawal_the_next_call_completes_it(
     trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained.forget(trained.victim(0, 2), trained.victim(1, 1))
 
-    def stop_at(step: int) -> Callable[[int], None]:
-        left, sync = step, os.fsync
-
-        def fsync(descriptor: int) -> None:
-            nonlocal left
-            if left == 0:
-                raise Stopped
-            left -= 1
-            sync(descriptor)
-
-        return fsync
-
     steps = 0
     while True:
         project = trained.copy(tmp_path / f"stopped-{steps}")
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", stop_at(steps))
-            try:
-                withdraw(project.workspace)
-                break
-            except Stopped:
-                pass
+        if not stopped_at_sync(steps, partial(withdraw, project.workspace), monkeypatch):
+            break
         withdraw(project.workspace)
         assert turnout(manifest(project)).answered == 3
         assert turnout(manifest(project)).earlier_slice == (0, 1)

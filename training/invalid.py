@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 
 def in_words(path: Path | str, error: ValidationError, model: type[BaseModel]) -> str:
-    """A line for each key that is misspelt, missing or out of range in what ``path`` holds, a document of ``model``."""
+    """A line for each key that is misspelled, missing or out of range in ``path``, a document of ``model``."""
     count = error.error_count()
     lines = [f"{path}: {count} invalid parameter{'s' if count > 1 else ''}"]
     for problem in error.errors():

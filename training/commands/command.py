@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from training.workspace import Workspace
 
 P = ParamSpec("P")
+
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+Actor = Annotated[str | None, typer.Option(help="who does this, for the ledger; default: the system's user")]
 
 
 def guarded(command: Callable[P, object]) -> Callable[P, None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.commands.command import count, guarded, print_json, project
+from training.commands.command import Actor, Json, count, guarded, print_json, project
 from training.commands.requests import requests
 
 if TYPE_CHECKING:
@@ -41,9 +41,6 @@ forget = typer.Typer(
     help="Ask for samples to be forgotten, and see how far it has come.", no_args_is_help=True, rich_markup_mode=None
 )
 forget.add_typer(requests)
-
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
-Actor = Annotated[str | None, typer.Option(help="who does this, for the ledger; default: the system's user")]
 
 
 @forget.command(epilog=ADD_EXAMPLES)
@@ -90,7 +87,7 @@ def add(
     if not json and (gone or any(map(known.is_sample, named))):
         already = [each for each in named if known.memory.suppresses(each)]
         print("\n".join([*(f"{each}: asked for before" for each in already), *foreseen(outlook)]))
-    done = add(workspace, named, name=name, by=actor, reference=reference, approver=approver, gone=gone)
+    done = add(workspace, named, name=name, by=actor, reference=reference, approver=approver, gone=gone, known=known)
     outcomes = withdraw_everywhere(workspace, url or ())
     if json:
         print_json({**done.model_dump(mode="json"), "services": [each.model_dump(mode="json") for each in outcomes]})

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from training.commands.command import count, guarded, print_json, project
+from training.commands.command import Json, guarded, print_json, project
 
 pipeline = typer.Typer()
-
-
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
 @pipeline.command(epilog="Exit status: 0 when all is well; 1 when something is wrong. Example: sisa check --json")
@@ -21,18 +16,16 @@ def check(*, as_json: Json = False) -> None:
 
     Opens no picture and writes nothing.
     """
-    from training.check import find_problems
-    from training.errors import CheckError
+    from training.check import check, find_problems
 
+    if not as_json:
+        check(project())
+        print("parameters, source, lists, weights and memory are as they should be")
+        return
     problems = find_problems(project())
-    if as_json:
-        print_json({"problems": problems})
-    if problems and not as_json:
-        raise CheckError("\n".join([count(len(problems), "problem"), *problems]))
+    print_json({"problems": problems})
     if problems:
         raise typer.Exit(1)
-    if not as_json:
-        print("parameters, source, lists, weights and memory are as they should be")
 
 
 @pipeline.command(

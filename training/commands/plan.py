@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.commands.command import guarded, print_json, project
+from training.commands.command import Json, guarded, print_json, project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ def show_plan(
         str | None,
         typer.Option(metavar="TIME", help="with --rate: from a first request to the retraining, as 12h or 7d"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: Json = False,
 ) -> None:
     """What forgetting would cost: shards, slices, sample-epochs and minutes. Nothing is written.
 

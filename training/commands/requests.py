@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from training.commands.command import count, guarded, print_json, project
+from training.commands.command import Actor, Json, count, guarded, print_json, project
 
 requests = typer.Typer()
 
 Ids = Annotated[list[str], typer.Argument(help="sample ids, as a forget list has them", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
-Actor = Annotated[str | None, typer.Option(help="who does this, for the ledger; default: the system's user")]
 Reason = Annotated[str, typer.Option(help="why; it goes into the ledger", show_default=False)]
 
 

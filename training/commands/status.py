@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.commands.command import guarded, print_json, project
+from training.commands.command import Json, guarded, print_json, project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ status = typer.Typer()
 def show_status(
     *,
     full: Annotated[bool, typer.Option("--full", help="read every file instead of its size and times")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: Json = False,
 ) -> None:
     """What is served, which requests are open, and whether it is up to date.
 
@@ -103,11 +103,13 @@ def print_table(requests: Sequence[OpenRequest]) -> None:
     from datetime import timedelta
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from training.forgetting.status import in_words
 
-    table = Table("request", "samples", "by", "reference", "age", "step", "shards", title="Open requests")
+    table = Table(
+        Column("request", no_wrap=True), "samples", "by", "reference", "age", "step", "shards", title="Open requests"
+    )
     for each in requests:
         age = in_words(timedelta(seconds=each.age_seconds)) + (" (overdue)" if each.overdue else "")
         shards = ", ".join(map(str, each.shards))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from training.commands.command import guarded, print_json, project
+from training.commands.command import Json, guarded, print_json, project
 
 where = typer.Typer()
 
@@ -20,7 +20,7 @@ where = typer.Typer()
 def show_where(
     sample: Annotated[str, typer.Argument(help="an id, subject:NAME, or a picture's path", show_default=False)],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: Json = False,
 ) -> None:
     """Which shard and slice a sample is in, what forgetting it would cost, and whether it answers now.
 
@@ -38,12 +38,12 @@ def show_where(
         return
     table = Table(
         Column("sample", overflow="fold"),
-        "found by",
+        "by",
         "shard",
         "slice",
-        "trained again",
-        "share of all",
-        "answers now",
+        "retrain",
+        "of all",
+        "answers",
         "forgotten",
     )
     for place in places:

@@ -102,11 +102,11 @@ def locate(
         else:
             wrong.append((entry, reason))
     if wrong:
-        raise ForgetListError("\n".join(misspelt(wrong, source)))
+        raise ForgetListError("\n".join(wrong_lines(wrong, source)))
     return frozenset(found), tuple(gone)
 
 
-def misspelt(wrong: Sequence[tuple[Entry, str]], source: Source) -> list[str]:
+def wrong_lines(wrong: Sequence[tuple[Entry, str]], source: Source) -> list[str]:
     """The lines of an error about entries that name no sample, each with the reason."""
     near = NearIds(source.train.ids)
     near_subjects = NearIds([f"{SUBJECT}{name}" for name in sorted(source.subjects)])

@@ -16,7 +16,7 @@ from training.data.placement import SUBJECT
 from training.data.reading import Reading, last_reading, remembered
 from training.data.requests import read_asked
 from training.data.source import Source, open_source
-from training.data.store import load_shard
+from training.data.store import readable_shards
 from training.data.subjects import subjects_of
 from training.data.summary import Summary, read_summary
 from training.errors import DamagedError
@@ -58,11 +58,7 @@ def read_trained(workspace: Workspace, reading: Reading | None) -> Trained:
     """What the shard files hold, those that can be read."""
     labels: dict[str, int] = {}
     contents: dict[str, bytes] = {}
-    for path in sorted(workspace.shards_folder.glob("*.npy")):
-        try:
-            shard = load_shard(path)
-        except DamagedError:
-            continue
+    for shard in readable_shards(workspace.shards_folder):
         ids, content = shard.ids, shard.prints["content"].tobytes()
         labels.update(zip(ids, shard.labels.tolist(), strict=True))
         digests = (content[32 * row : 32 * (row + 1)] for row in range(len(ids)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from training.data.deal import Partition
 from training.data.forget_list import PRIVATE, Entry
 from training.data.reading import last_reading
-from training.data.store import load_shard
+from training.data.store import readable_shards
 from training.data.summary import read_summary
 from training.errors import DamagedError, ForgetListError
 from training.workspace import Workspace
@@ -30,11 +30,8 @@ def check_monitored(workspace: Workspace, asked: Sequence[Entry], dealt: Partiti
     if not forgot(workspace):
         return
     held: set[str] = set()
-    for path in workspace.shards_folder.glob("*.npy"):
-        try:
-            held |= set(load_shard(path).ids)
-        except DamagedError:
-            continue  # what it held cannot be seen: its samples count as forgotten, so nothing is risked
+    for shard in readable_shards(workspace.shards_folder):
+        held |= set(shard.ids)  # what another one held cannot be seen: it counts as forgotten, so nothing is risked
     train = dealt.source.train.ids
     if held and held.isdisjoint(train):  # of another source
         return

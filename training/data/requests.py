@@ -110,11 +110,16 @@ def readable_requests(workspace: Workspace) -> list[Request]:
     return requests
 
 
+def check_name(name: str) -> None:
+    """Raise RequestError unless a request can be called so."""
+    if not NAME.fullmatch(name):
+        raise RequestError(
+            f"{name!r} cannot name a request: expected 1 to 64 letters, digits, '.', '_' and '-', a letter or digit "
+            "first"
+        )
+
+
 def write_request(workspace: Workspace, request: Request) -> None:
     """Write a request, on the disk when this returns: from then on it will be carried out, whatever happens."""
-    if not NAME.fullmatch(request.name):
-        raise RequestError(
-            f"{request.name!r} cannot name a request: expected 1 to 64 letters, digits, '.', '_' and '-', a letter or "
-            "digit first"
-        )
+    check_name(request.name)
     write_atomic(request_file(workspace, request.name), json_bytes(request.model_dump(mode="json")), mode=0o600)

@@ -12,9 +12,8 @@ from functools import partial
 from training.data.deal import Partition
 from training.data.prints import Prints
 from training.data.source import Samples
-from training.data.store import load_shard
+from training.data.store import readable_shards
 from training.data.writing import Row, Written, draft_shard
-from training.errors import DamagedError
 from training.params import Params
 from training.workspace import Workspace
 
@@ -97,11 +96,7 @@ def rows_of(samples: Samples, indices: Sequence[int], slices: Sequence[int]) -> 
 def held_prints(workspace: Workspace) -> dict[str, Prints]:
     """By id the prints of all that the shard files hold as they stand; those that cannot be read hold nothing."""
     held: dict[str, Prints] = {}
-    for path in sorted(workspace.shards_folder.glob("*.npy")):
-        try:
-            shard = load_shard(path)
-        except DamagedError:
-            continue
+    for shard in readable_shards(workspace.shards_folder):
         for sample_id, row in zip(shard.ids, shard.prints, strict=True):
             held[sample_id] = Prints(*(row[name].tobytes() for name in Prints._fields))
     return held

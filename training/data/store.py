@@ -151,6 +151,16 @@ def load_shard(path: Path) -> Shard:
     return Shard(path, rows, content)
 
 
+def readable_shards(folder: Path) -> Iterator[Shard]:
+    """Every shard file in ``folder`` that can be read, by name. What another one held cannot be told."""
+    for path in sorted(folder.glob("shard-*.npy")):
+        try:
+            shard = load_shard(path)
+        except DamagedError:
+            continue
+        yield shard
+
+
 def load_checked(path: Path) -> Shard:
     """``load_shard``, every image of it checked. Raises DamagedError as both do."""
     shard = load_shard(path)

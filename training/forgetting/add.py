@@ -11,14 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serving.ensemble.turnout import shards_needed, turnout
 from training.data.placement import subject_of
-from training.data.requests import NAME, Request, readable_requests, request_file, write_request
+from training.data.requests import Request, check_name, readable_requests, request_file, write_request
 from training.data.suggestions import NearIds, plain, readings
 from training.errors import RequestError
 from training.forgetting.known import Known, look_up
 from training.publish.events import Requested
 from training.publish.history import read_history
 from training.publish.ledger import actor
-from training.publish.withdraw import published_now, quorum, withdraw
+from training.publish.opening import published_now
+from training.publish.withdraw import quorum, withdraw
 from training.workspace import Workspace
 
 
@@ -73,15 +74,17 @@ def add(
     reference: str | None = None,
     approver: str | None = None,
     gone: bool = False,
+    known: Known | None = None,
 ) -> Added:
     """Write the request down and withdraw. Killed at any point, there is no request, or the next command finishes it.
 
     ``gone``: take ids that were never a sample here as they are; of pictures, say, that were removed before anybody
-    listed them. Ids that are not known otherwise are left out and named. Raises RequestError when it cannot be made.
+    listed them. Ids that are not known otherwise are left out and named. ``known``: what was just looked up, if it was.
+    Raises RequestError when it cannot be made.
     """
     if workspace.is_experiment:
         raise RequestError("this is an experiment, which forgets nothing; add the request in the project")
-    known = look_up(workspace)
+    known = known or look_up(workspace)
     named = tuple(dict.fromkeys(sample_ids))
     unknown = tuple(sample_id for sample_id in named if not gone and not known.is_sample(sample_id))
     samples = tuple(sample_id for sample_id in named if sample_id not in unknown)
@@ -89,7 +92,7 @@ def add(
     ids = NearIds(list(known.trained))
     near = {name: hint for name in unknown if (hint := ids.hint(name))}
     if gone:
-        refuse_misspelt(known, samples)
+        refuse_other_spellings(known, samples)
     outlook = look_ahead(known, samples)
     if not samples:
         return Added(
@@ -131,7 +134,7 @@ def add(
     )
 
 
-def refuse_misspelt(known: Known, sample_ids: Sequence[str]) -> None:
+def refuse_other_spellings(known: Known, sample_ids: Sequence[str]) -> None:
     """Raise RequestError where an id that is to be gone is another spelling of one that is trained on."""
     spelt = {plain(sample_id): sample_id for sample_id in known.trained}
     wrong = [
@@ -148,11 +151,7 @@ def refuse_misspelt(known: Known, sample_ids: Sequence[str]) -> None:
 
 def refuse_taken_name(workspace: Workspace, name: str) -> None:
     """Raise RequestError when a request is called so, or cannot be."""
-    if not NAME.fullmatch(name):
-        raise RequestError(
-            f"{name!r} cannot name a request: expected 1 to 64 letters, digits, '.', '_' and '-', a letter or digit "
-            "first"
-        )
+    check_name(name)
     taken = {request.name.casefold(): request.name for request in readable_requests(workspace)}
     taken |= {
         entry.request.casefold(): entry.request for entry in read_history(workspace) if isinstance(entry, Requested)

@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 
 from training.data.placement import subject_of
 from training.data.shard_files import held_prints
-from training.data.store import load_shard
+from training.data.store import readable_shards
 from training.data.subject_samples import samples_by_subject, with_samples
-from training.errors import DamagedError, ParamsError
+from training.errors import ParamsError
 from training.memory.members import Members, read_all
 from training.memory.suppressed import Memory
 from training.publish.history import withdrawn_models
@@ -32,12 +32,8 @@ class Known:
     def trained(self) -> dict[str, tuple[int, int]]:
         """Shard and slice of every sample in the shard files that can be read."""
         places = {}
-        for path in sorted(self.workspace.shards_folder.glob("shard-*.npy")):
-            try:
-                shard = load_shard(path)
-            except DamagedError:
-                continue
-            shard_id = int(path.stem.removeprefix("shard-"))
+        for shard in readable_shards(self.workspace.shards_folder):
+            shard_id = int(shard.path.stem.removeprefix("shard-"))
             places.update(
                 {name: (shard_id, slice_id) for name, slice_id in zip(shard.ids, shard.slices.tolist(), strict=True)}
             )

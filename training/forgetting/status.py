@@ -18,9 +18,9 @@ from training.forgetting.reflects import Unseen, differences, unseen
 from training.params import Params
 from training.publish.events import Entry
 from training.publish.history import read_history, unconfirmed, withdrawn_models
+from training.publish.opening import published_now
 from training.publish.progress import Progress, Standing, follow, since
 from training.publish.record import load_record
-from training.publish.withdraw import published_now
 from training.workspace import Workspace
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from training.chain.plan import load_plan
 from training.data.placement import subject_of
 from training.data.prints import near
-from training.data.store import load_shard
+from training.data.store import load_shard, readable_shards
 from training.errors import DamagedError, RequestError
 from training.forgetting.known import Known, look_up
-from training.publish.withdraw import published_now
+from training.publish.opening import published_now
 from training.workspace import Workspace
 
 
@@ -73,15 +74,14 @@ def like_picture(workspace: Workspace, path: Path) -> Iterator[tuple[str, str]]:
     from training.data.imagefolder import read_picture
 
     prints = read_picture(path, 8).prints
-    for file in (*sorted(workspace.shards_folder.glob("shard-*.npy")), workspace.test_file):
-        try:
-            shard = load_shard(file)
-        except DamagedError:
-            continue
+    shards = list(readable_shards(workspace.shards_folder))
+    with suppress(DamagedError):
+        shards.append(load_shard(workspace.test_file))
+    for shard in shards:
         ids, theirs = shard.ids, shard.prints
         same = (theirs["upright"] == np.frombuffer(prints.upright, np.uint8)).all(axis=1)
         alike = set(near(np.frombuffer(prints.look, np.uint8), theirs["look"]).tolist())
-        prefix = "test " if file == workspace.test_file else ""
+        prefix = "test " if shard.path == workspace.test_file else ""
         for index, sample_id in enumerate(ids):
             if same[index] or index in alike:
                 yield f"{prefix}{sample_id}", "same picture" if same[index] else "near picture"

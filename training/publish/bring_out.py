@@ -75,13 +75,17 @@ def make_manifest(
             path = workspace.published_file(shard.shard, shard.sha256)
             shard = shard.model_copy(update={"file": path.relative_to(workspace.models_folder).as_posix()})  # noqa: PLW2901
         shards.append(shard)
-    fields = {name: getattr(release, name) for name in Release.model_fields}
     return Manifest(
-        **{**fields, "shards": tuple(shards)},
+        **{**dict(as_release(release)), "shards": tuple(shards)},
         generation=generation or generation_of(last_generation(entries)) + 1,
         ledger=LedgerHead(length=len(entries), head=head) if entries else None,
         open_requests=open_requests(entries, release, trained=trained),
     )
+
+
+def as_release(release: Release) -> Release:
+    """What a release, or a manifest, says of its models."""
+    return Release(**{name: getattr(release, name) for name in Release.model_fields})
 
 
 def read_models(workspace: Workspace, release: Release) -> list[bytes]:

@@ -1,11 +1,11 @@
-"""Which ids there ever were: one of them that is not in the source is already gone, any other one is misspelt."""
+"""Which ids there ever were: one of them that is not in the source is already gone, any other one is misspelled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from training.data.forget_list import Entry, ids_digest
-from training.data.store import load_shard
+from training.data.store import readable_shards
 from training.data.summary import read_summary
 from training.errors import DamagedError
 from training.memory.members import read_all
@@ -35,11 +35,7 @@ def was_sample(workspace: Workspace, lists: Sequence[Entry]) -> Callable[[str], 
 def trained(workspace: Workspace) -> set[str]:
     """The ids in the shard files that can be read."""
     ids: set[str] = set()
-    for path in workspace.shards_folder.glob("*.npy"):
-        try:
-            shard = load_shard(path)
-        except DamagedError:
-            continue
+    for shard in readable_shards(workspace.shards_folder):
         ids.update(shard.ids)
         shard.release_pages()
     return ids

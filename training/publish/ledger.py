@@ -33,18 +33,19 @@ class Ledger:
 
     def __init__(self, file: Path, export: Path) -> None:
         self._file, self._export = file, export
+        self._parsed: tuple[list[bytes], list[Entry]] = ([], [])  # a command reads it again after each entry
 
     def read(self) -> list[Entry]:
         """Every entry, its link to the one before checked.
 
         Raises LedgerError when an entry is damaged, missing or not linked, or when the two copies differ.
         """
-        return parse(self._lines())
+        return self._parse(self._lines())
 
     def reconcile(self) -> list[Entry]:
         """``read``, and bring both copies to the same length."""
         lines = self._lines()
-        entries = parse(lines)
+        entries = self._parse(lines)
         content = b"".join(lines)
         for path in (self._file, self._export):
             if (path.read_bytes() if path.is_file() else b"") != content:
@@ -80,6 +81,14 @@ class Ledger:
             "previous": hashlib.sha256(lines[-1]).hexdigest() if lines else FIRST,
         }
 
+    def _parse(self, lines: list[bytes]) -> list[Entry]:
+        """Only what follows the lines that were parsed before is parsed; a copy, which the caller may keep."""
+        known, entries = self._parsed
+        if lines[: len(known)] != known:
+            known, entries = [], []
+        self._parsed = lines, [*entries, *parse(lines[len(known) :], known)]
+        return list(self._parsed[1])
+
     def _lines(self) -> list[bytes]:
         ours, theirs = whole_lines(self._file), whole_lines(self._export)
         shorter, longer = sorted((ours, theirs), key=len)
@@ -101,11 +110,14 @@ def whole_lines(path: Path) -> list[bytes]:
     return lines
 
 
-def parse(lines: Sequence[bytes]) -> list[Entry]:
-    """Raises LedgerError naming the first line that is damaged or not linked to the one before."""
+def parse(lines: Sequence[bytes], before: Sequence[bytes] = ()) -> list[Entry]:
+    """The entries of lines that follow those ``before``.
+
+    Raises LedgerError naming the first line that is damaged or not linked to the one before.
+    """
     entries: list[Entry] = []
-    previous = FIRST
-    for number, line in enumerate(lines, start=1):
+    previous = hashlib.sha256(before[-1]).hexdigest() if before else FIRST
+    for number, line in enumerate(lines, start=len(before) + 1):
         try:
             entry = ENTRY.validate_json(line)
         except ValidationError as error:

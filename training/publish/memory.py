@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from training.chain.keys import sample_digests
@@ -78,7 +78,7 @@ def touched(members: Members, memory: Memory) -> list[bytes]:
     return [digest for digest in memory.samples if digest in members.slices]
 
 
-def forget_members(workspace: Workspace, keep: Mapping[str, object]) -> None:
+def forget_members(workspace: Workspace, keep: Collection[str]) -> None:
     """Delete the tables of all models but ``keep``."""
     for path in workspace.members_folder.glob("*.npy"):
         if path.stem not in keep:

@@ -36,16 +36,20 @@ def check_not_behind(workspace: Workspace, entries: Sequence[Entry]) -> None:
     The ledger was then restored from an older copy: to count on from it would be going back for whoever
     serves. A manifest that cannot be read says nothing; the ledger decides then.
     """
-    try:
-        manifest = Manifest.model_validate_json(workspace.manifest_file.read_bytes())
-    except (OSError, ValueError):
-        return
-    last = generation_of(last_generation(entries))
-    if entries and manifest.generation > last:
+    manifest, last = published_now(workspace), generation_of(last_generation(entries))
+    if entries and manifest is not None and manifest.generation > last:
         raise LedgerError(
             f"{workspace.manifest_file} is generation {manifest.generation}, the ledger ends with "
             f"{last}: it is an older copy. Nothing was changed; see docs/ledger.md"
         )
+
+
+def published_now(workspace: Workspace) -> Manifest | None:
+    """What is published; None where nothing is, or what is cannot be read, which no service answers from either."""
+    try:
+        return Manifest.model_validate_json(workspace.manifest_file.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def imported(workspace: Workspace, ledger: Ledger) -> Imported:

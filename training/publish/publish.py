@@ -15,17 +15,17 @@ from serving.ensemble.manifest import EnsembleUnavailable, Forgotten, Manifest, 
 from training.data.summary import read_summary
 from training.errors import DamagedError, MemoryLostError, PublishError
 from training.memory.suppressed import Memory
-from training.publish.bring_out import bring_out, digests, read_models
+from training.publish.bring_out import as_release, bring_out, digests, read_models
 from training.publish.candidate import read_release
 from training.publish.events import Entry, Published
 from training.publish.fallback import with_earlier_slices
 from training.publish.history import last_published, published_models, withdrawn_models
 from training.publish.ledger import Ledger
 from training.publish.memory import ensure_members, forget_members, open_memory, touched
-from training.publish.opening import open_ledger
+from training.publish.opening import open_ledger, published_now
 from training.publish.record import ShardRecord, load_record
 from training.publish.release import listed, read_records
-from training.publish.withdraw import as_release, carry_out, published_now
+from training.publish.withdraw import carry_out
 from training.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def let_out(
     withdrawn = withdrawn_models(entries)
     tables = {path.stem for path in workspace.members_folder.glob("*.npy")}
     if not waiting:
-        forget_members(workspace, dict.fromkeys(tables - withdrawn))
+        forget_members(workspace, tables - withdrawn)
     return manifest
 
 

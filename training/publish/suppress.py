@@ -18,8 +18,9 @@ from training.errors import ForgetListError, ParamsError, SourceError
 from training.memory.members import Members, read_all
 from training.memory.secret import Secret
 from training.memory.suppressed import Batch, Memory, Suppressed, append_batch
+from training.publish.events import Entry as LedgerEntry
 from training.publish.events import Reinstated, Requested
-from training.publish.history import last_published, read_history, remembered_batches
+from training.publish.history import last_published, remembered_batches
 from training.publish.ledger import Ledger, actor
 from training.publish.memory import open_memory
 from training.publish.opening import open_ledger
@@ -33,14 +34,16 @@ FIRST_TO_SEE = (
 
 def refuse_unknown_requests(workspace: Workspace) -> None:
     """Raise ForgetListError when something is asked for that no run of the project has entered yet."""
-    memory = open_memory(workspace, open_ledger(workspace).read())
-    tables = read_all(workspace.members_folder)
-    fresh = [batch.request for batch in newly_asked(workspace, memory, tables)]
+    entries = open_ledger(workspace).read()
+    memory, tables = open_memory(workspace, entries), read_all(workspace.members_folder)
+    fresh = [batch.request for batch in newly_asked(workspace, entries, memory, tables)]
     if fresh:
         raise ForgetListError(FIRST_TO_SEE.format(", ".join(fresh)))
 
 
-def newly_asked(workspace: Workspace, memory: Memory, tables: Mapping[str, Members]) -> list[Batch]:
+def newly_asked(
+    workspace: Workspace, entries: Sequence[LedgerEntry], memory: Memory, tables: Mapping[str, Members]
+) -> list[Batch]:
     """What is asked for and not remembered yet, a batch for each list or request.
 
     Only samples that a published model saw, those that are suppressed already, and those that a request says are gone:
@@ -54,7 +57,7 @@ def newly_asked(workspace: Workspace, memory: Memory, tables: Mapping[str, Membe
     of_subject = samples_by_subject(workspace) if subjects else {}
     seen = set[bytes]().union(*(table.slices.keys() for table in tables.values()))
     seen |= memory.samples.keys()
-    last = last_published(read_history(workspace))
+    last = last_published(entries)
     current = {shard.sha256 for shard in last.shards} if last is not None else set()
     newest = [table for _, table in sorted(tables.items(), key=lambda each: each[0] not in current)]
     batches = []

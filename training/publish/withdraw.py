@@ -12,18 +12,18 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from serving.ensemble.manifest import Manifest, Release
+from serving.ensemble.manifest import Manifest
 from training.errors import DamagedError, ParamsError
 from training.files import read_json
 from training.memory.members import read_all
 from training.memory.suppressed import Memory
-from training.publish.bring_out import bring_out, digests
+from training.publish.bring_out import as_release, bring_out, digests
 from training.publish.events import Entry, FellBack, Requested, Withdrawn
 from training.publish.fallback import with_earlier_slices
 from training.publish.history import last_published, withdrawn_models
 from training.publish.ledger import Ledger
 from training.publish.memory import ensure_members, open_memory, touched
-from training.publish.opening import open_ledger
+from training.publish.opening import open_ledger, published_now
 from training.publish.suppress import asks_for_the_unknown, newly_asked, refuse_unknown_requests, remember
 from training.workspace import Workspace
 
@@ -56,9 +56,10 @@ def withdraw(workspace: Workspace) -> Withdrawal:
 
 def carry_out(workspace: Workspace, ledger: Ledger, memory: Memory) -> Withdrawal:
     """``withdraw``, under the lock."""
-    know_published(workspace, ledger.read(), memory)
+    entries = ledger.read()
+    know_published(workspace, entries, memory)
     tables = read_all(workspace.members_folder)
-    fresh = newly_asked(workspace, memory, tables)
+    fresh = newly_asked(workspace, entries, memory, tables)
     memory = remember(workspace, ledger, memory, fresh)
     entries = ledger.read()
     gone = withdrawn_models(entries)
@@ -158,19 +159,6 @@ def quorum(workspace: Workspace) -> float:
         return workspace.read_params().serve.quorum
     except ParamsError:
         return 0.5
-
-
-def as_release(manifest: Manifest) -> Release:
-    """What a manifest says of its models."""
-    return Release(**{name: getattr(manifest, name) for name in Release.model_fields})
-
-
-def published_now(workspace: Workspace) -> Manifest | None:
-    """What is published; None where nothing is, or what is cannot be read, which no service answers from either."""
-    try:
-        return Manifest.model_validate_json(workspace.manifest_file.read_bytes())
-    except (OSError, ValueError):
-        return None
 
 
 def know_published(workspace: Workspace, entries: Sequence[Entry], memory: Memory) -> None:
