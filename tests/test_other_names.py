@@ -134,3 +134,15 @@ def test_a_picture_renamed_after_a_partition_that_was_not_published_is_refused_u
     add(project.workspace, ["cat/p1/new.png"])
     with pytest.raises(ReturnedError, match=r"cat/p1/new2\.png"):
         project.stages("partition")
+
+
+def test_with_its_copies_a_picture_is_withdrawn_from_every_shard_that_saw_one(project: Project) -> None:
+    shard_of = {name: shard_id for shard_id in range(2) for name in project.shard(shard_id).ids}
+    other = next(name for name in shard_of if name.startswith("dog/") and shard_of[name] != shard_of["cat/p1/3.png"])
+    shutil.copy(train(project) / "cat/p1/3.png", train(project) / other)
+    project.stages(*MODELS)
+    project.change(data__duplicates="forget", serve={"quorum": 0})
+    add(project.workspace, ["cat/p1/3.png"])
+    assert turnout(Manifest.model_validate(project.manifest())).pending == (0, 1)
+    project.stages(*MODELS)
+    assert not {"cat/p1/3.png", other} & trained_on(project)

@@ -32,6 +32,11 @@ class Entry:
     sample_id: str
 
     @property
+    def request(self) -> str:
+        """What it is part of: a list, as ``forget/NAME.txt``, or the private request of this name."""
+        return self.file.stem if self.file.parent.name == PRIVATE else f"{self.file.parent.name}/{self.file.name}"
+
+    @property
     def subject(self) -> str | None:
         """The subject's name; None where a sample is asked for."""
         return subject_of(self.sample_id)

@@ -25,7 +25,6 @@ from training.params import Params
 from training.publish.events import Entry
 from training.publish.history import remembered_batches, withdrawn_models
 from training.publish.memory import open_memory
-from training.publish.suppress import request_of
 from training.workspace import Workspace
 
 
@@ -47,7 +46,7 @@ def unseen(workspace: Workspace, params: Params, entries: Sequence[Entry]) -> li
     if params.forget.apply:
         for entry in readable_entries(workspace.forget_folder):
             written = datetime.fromtimestamp(entry.file.stat().st_mtime, UTC)
-            asked.setdefault(request_of(entry), (written, []))[1].append(entry.sample_id)
+            asked.setdefault(entry.request, (written, []))[1].append(entry.sample_id)
     for request in readable_requests(workspace):
         asked[request.name] = datetime.fromisoformat(request.time), list(request.samples)
     # Opening a memory where nothing was ever forgotten would make one.

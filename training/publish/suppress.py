@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 
 from training.data.deal import Partition
-from training.data.forget_list import PRIVATE, Entry, readable_entries
+from training.data.forget_list import Entry
 from training.data.placement import subject_of
 from training.data.prints import Prints
 from training.data.requests import Request, readable_requests
 from training.data.shard_files import held_prints
 from training.data.source import Samples
-from training.data.subject_samples import grouped, samples_by_subject, with_samples
-from training.errors import ForgetListError, ParamsError, SourceError
-from training.memory.members import Members, read_all
+from training.data.subject_samples import grouped, with_samples
+from training.errors import ForgetListError, SourceError
 from training.memory.secret import Secret
 from training.memory.suppressed import Batch, Memory, Suppressed, append_batch
-from training.publish.events import Entry as LedgerEntry
 from training.publish.events import Reinstated, Requested
-from training.publish.history import last_published, remembered_batches
+from training.publish.history import remembered_batches
 from training.publish.ledger import Ledger, actor
 from training.publish.memory import open_memory
 from training.publish.opening import open_ledger
@@ -30,94 +28,6 @@ FIRST_TO_SEE = (
     "{}: this is an experiment, and what it asks for has not been withdrawn from what is served; run `dvc repro` in "
     "the project first, then the experiment"
 )
-
-
-def refuse_unknown_requests(workspace: Workspace) -> None:
-    """Raise ForgetListError when something is asked for that no run of the project has entered yet."""
-    entries = open_ledger(workspace).read()
-    memory, tables = open_memory(workspace, entries), read_all(workspace.members_folder)
-    fresh = [batch.request for batch in newly_asked(workspace, entries, memory, tables)]
-    if fresh:
-        raise ForgetListError(FIRST_TO_SEE.format(", ".join(fresh)))
-
-
-def newly_asked(
-    workspace: Workspace, entries: Sequence[LedgerEntry], memory: Memory, tables: Mapping[str, Members]
-) -> list[Batch]:
-    """What is asked for and not remembered yet, a batch for each list or request.
-
-    Only samples that a published model saw, those that are suppressed already, and those that a request says are gone:
-    any other id may be a typo, or in the source alone, which partition finds out. ``subject:NAME`` asks for all
-    samples of a subject, and for the name.
-    """
-    groups, requests = asked_for(workspace), readable_requests(workspace)
-    gone = {sample_id for request in requests for sample_id in request.gone}
-    actors = {request.name: request.actor for request in requests}
-    subjects = any(subject_of(name) is not None for asked in groups.values() for name in asked)
-    of_subject = samples_by_subject(workspace) if subjects else {}
-    seen = set[bytes]().union(*(table.slices.keys() for table in tables.values()))
-    seen |= memory.samples.keys()
-    last = last_published(entries)
-    current = {shard.sha256 for shard in last.shards} if last is not None else set()
-    newest = [table for _, table in sorted(tables.items(), key=lambda each: each[0] not in current)]
-    batches = []
-    for name, asked in groups.items():
-        new: dict[bytes, str] = {}
-        for each in asked:
-            keys = {memory.secret.of_id(sample_id): sample_id for sample_id in with_samples(each, of_subject)}
-            if each in gone or not seen.isdisjoint(keys):
-                new |= {key: named for key, named in keys.items() if name not in memory.asked.get(key, ())}
-        if new:
-            samples = [memory.samples.get(key) or as_seen(newest, key, named) for key, named in new.items()]
-            samples += other_names(samples, tables, current)
-            batches.append(batch(memory, name, samples, actors.get(name)))
-    return batches
-
-
-def other_names(
-    samples: Sequence[Suppressed], tables: Mapping[str, Members], current: Collection[str | None]
-) -> list[Suppressed]:
-    """The same pictures under names that they have no longer, and, where one is asked for by such a name, those of now.
-
-    ``current``: the models of the last generation, whose names are those of now. Without this a picture that was
-    renamed before it was asked for would come back under its old name, or be asked for by it in vain. A copy that
-    stands beside it, under a name of now, is another sample.
-    """
-    now = {key for sha256, table in tables.items() if sha256 in current for key in table.positions}
-    wanted = {bytes.fromhex(sample.id) for sample in samples}
-    found: dict[bytes, Suppressed] = {}
-    for sample in samples:
-        if sample.content is None or sample.subject:
-            continue
-        for table in tables.values():
-            for key in table.of_content(sample.content):
-                if key not in wanted and (key not in now or bytes.fromhex(sample.id) not in now):
-                    found[key] = sample.model_copy(update={"id": key.hex()})
-    return list(found.values())
-
-
-def asked_for(workspace: Workspace) -> dict[str, list[str]]:
-    """By list or request all that it asks for, as far as lists and requests can be read."""
-    groups: dict[str, list[str]] = {}
-    if lists_apply(workspace):
-        for entry in readable_entries(workspace.forget_folder):
-            groups.setdefault(request_of(entry), []).append(entry.sample_id)
-    for request in readable_requests(workspace):
-        groups.setdefault(request.name, []).extend(request.samples)
-    return groups
-
-
-def asks_for_the_unknown(workspace: Workspace, memory: Memory) -> bool:
-    """Whether anything is asked for that is not suppressed: a typo, or what a model may have seen, nobody knows."""
-    return any(not memory.suppresses(name) for asked in asked_for(workspace).values() for name in asked)
-
-
-def as_seen(tables: Iterable[Members], digest: bytes, name: str) -> Suppressed:
-    """All that is known of a sample or subject, from the first model that saw it; ``digest``: of its id, ``name``."""
-    if subject_of(name) is not None:
-        return Suppressed(id=digest.hex(), subject=True)
-    seen = [table.suppressed(digest) for table in tables if digest in table.positions]
-    return max(seen, key=lambda sample: sample.content is not None, default=Suppressed(id=digest.hex()))
 
 
 def suppress(workspace: Workspace, asked: Sequence[Entry], dealt: Partition) -> Memory:
@@ -133,7 +43,7 @@ def suppress(workspace: Workspace, asked: Sequence[Entry], dealt: Partition) -> 
         listed = {dealt.source.train.ids[index]: index for index in dealt.listed}
         groups: dict[str, dict[str, None]] = {}
         for entry in asked:
-            request = request_of(entry)
+            request = entry.request
             for name in with_samples(entry.sample_id, of_subject):
                 key = memory.secret.of_id(name)
                 known = memory.samples.get(key)
@@ -193,19 +103,6 @@ def describe(
         upright=secret.of_print("upright", prints.upright).hex(),
         look=prints.look.hex() if any(prints.look) else None,
     )
-
-
-def request_of(entry: Entry) -> str:
-    """The list, as ``forget/NAME.txt``, or the private request that an entry is of."""
-    return entry.file.stem if entry.file.parent.name == PRIVATE else f"{entry.file.parent.name}/{entry.file.name}"
-
-
-def lists_apply(workspace: Workspace) -> bool:
-    """Whether lists are applied, not only monitored; where params.yaml cannot be read the run stops for that anyway."""
-    try:
-        return workspace.read_params().forget.apply
-    except ParamsError:
-        return False
 
 
 def batch(memory: Memory, request: str, samples: Sequence[Suppressed], by: str | None = None) -> Batch:

@@ -17,6 +17,7 @@ from training.errors import DamagedError, ParamsError
 from training.files import read_json
 from training.memory.members import read_all
 from training.memory.suppressed import Memory
+from training.publish.asked import asks_for_the_unknown, newly_asked, refuse_unknown_requests
 from training.publish.bring_out import as_release, bring_out, digests
 from training.publish.events import Entry, FellBack, Requested, Withdrawn
 from training.publish.fallback import with_earlier_slices
@@ -24,7 +25,7 @@ from training.publish.history import last_published, withdrawn_models
 from training.publish.ledger import Ledger
 from training.publish.memory import ensure_members, open_memory, touched
 from training.publish.opening import open_ledger, published_now
-from training.publish.suppress import asks_for_the_unknown, newly_asked, refuse_unknown_requests, remember
+from training.publish.suppress import remember
 from training.workspace import Workspace
 
 logger = logging.getLogger(__name__)
