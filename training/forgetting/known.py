@@ -11,9 +11,9 @@ from training.data.placement import subject_of
 from training.data.shard_files import held_prints
 from training.data.store import readable_shards
 from training.data.subject_samples import samples_by_subject, with_samples
-from training.errors import ParamsError
 from training.memory.members import Members, read_all
 from training.memory.suppressed import Memory
+from training.publish.asked import valid_params
 from training.publish.history import withdrawn_models
 from training.publish.memory import open_memory
 from training.publish.opening import open_ledger
@@ -78,12 +78,14 @@ class Known:
 
     def is_file_of_the_source(self, sample_id: str) -> bool:
         """Whether a picture of this id lies in an image folder."""
-        try:
-            params = self.workspace.read_params()
-        except ParamsError:
-            return False
-        path = PurePosixPath(sample_id)
-        if params.data.source != "imagefolder" or path.is_absolute() or ".." in path.parts or str(path) != sample_id:
+        params, path = valid_params(self.workspace), PurePosixPath(sample_id)
+        if (
+            params is None
+            or params.data.source != "imagefolder"
+            or path.is_absolute()
+            or ".." in path.parts
+            or str(path) != sample_id
+        ):
             return False
         return (self.workspace.source_folder(params) / "train" / sample_id).is_file()
 

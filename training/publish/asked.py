@@ -11,6 +11,7 @@ from training.data.subject_samples import samples_by_subject, with_samples
 from training.errors import ForgetListError, ParamsError
 from training.memory.members import Members, read_all
 from training.memory.suppressed import Batch, Memory, Suppressed
+from training.params import Params
 from training.publish.events import Entry
 from training.publish.history import last_published
 from training.publish.memory import open_memory
@@ -37,7 +38,8 @@ def newly_asked(
     any other id may be a typo, or in the source alone, which partition finds out. ``subject:NAME`` asks for all
     samples of a subject, and for the name.
     """
-    groups, requests = asked_for(workspace), readable_requests(workspace)
+    groups, requests, params = asked_for(workspace), readable_requests(workspace), valid_params(workspace)
+    copies = params is not None and params.data.duplicates == "forget"
     gone = {sample_id for request in requests for sample_id in request.gone}
     actors = {request.name: request.actor for request in requests}
     subjects = any(subject_of(name) is not None for asked in groups.values() for name in asked)
@@ -56,7 +58,7 @@ def newly_asked(
                 new |= {key: named for key, named in keys.items() if name not in memory.asked.get(key, ())}
         if new:
             samples = [memory.samples.get(key) or as_seen(newest, key, named) for key, named in new.items()]
-            samples += other_names(samples, tables, current, copies=copies_too(workspace))
+            samples += other_names(samples, tables, current, copies=copies)
             batches.append(batch(memory, name, samples, actors.get(name)))
     return batches
 
@@ -86,7 +88,8 @@ def other_names(
 def asked_for(workspace: Workspace) -> dict[str, list[str]]:
     """By list or request all that it asks for, as far as lists and requests can be read."""
     groups: dict[str, list[str]] = {}
-    if lists_apply(workspace):
+    params = valid_params(workspace)
+    if params is not None and params.forget.apply:
         for entry in readable_entries(workspace.forget_folder):
             groups.setdefault(entry.request, []).append(entry.sample_id)
     for request in readable_requests(workspace):
@@ -107,17 +110,9 @@ def as_seen(tables: Iterable[Members], digest: bytes, name: str) -> Suppressed:
     return max(seen, key=lambda sample: sample.content is not None, default=Suppressed(id=digest.hex()))
 
 
-def copies_too(workspace: Workspace) -> bool:
-    """Whether copies of what is asked for are forgotten too; what is not known of parameters stops the run anyway."""
+def valid_params(workspace: Workspace) -> Params | None:
+    """The parameters, None where they cannot be used: a run stops for that anyway, a withdrawal does not."""
     try:
-        return workspace.read_params().data.duplicates == "forget"
+        return workspace.read_params()
     except ParamsError:
-        return False
-
-
-def lists_apply(workspace: Workspace) -> bool:
-    """Whether lists are applied, not only monitored; where params.yaml cannot be read the run stops for that anyway."""
-    try:
-        return workspace.read_params().forget.apply
-    except ParamsError:
-        return False
+        return None

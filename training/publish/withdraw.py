@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serving.ensemble.manifest import Manifest
-from training.errors import DamagedError, ParamsError
+from training.errors import DamagedError
 from training.files import read_json
 from training.memory.members import read_all
 from training.memory.suppressed import Memory
-from training.publish.asked import asks_for_the_unknown, newly_asked, refuse_unknown_requests
+from training.publish.asked import asks_for_the_unknown, newly_asked, refuse_unknown_requests, valid_params
 from training.publish.bring_out import as_release, bring_out, digests
 from training.publish.events import Entry, FellBack, Requested, Withdrawn
 from training.publish.fallback import with_earlier_slices
@@ -156,10 +156,8 @@ def fall_back(workspace: Workspace, ledger: Ledger, memory: Memory, manifest: Ma
 
 
 def quorum(workspace: Workspace) -> float:
-    try:
-        return workspace.read_params().serve.quorum
-    except ParamsError:
-        return 0.5
+    params = valid_params(workspace)
+    return 0.5 if params is None else params.serve.quorum
 
 
 def know_published(workspace: Workspace, entries: Sequence[Entry], memory: Memory) -> None:
