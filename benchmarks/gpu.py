@@ -39,7 +39,8 @@ from benchmarks.grid import Cell, run
 from benchmarks.pages import write_page
 from training.chain.keys import make_recipe
 from training.files import write_atomic
-from training.params import Training, load_params
+from training.learning import Sgd
+from training.params import load_params
 from training.recipe.common.device import choose_device
 from training.recipe.common.loop import train_slice
 from training.recipe.common.step import AnyStep, Step, make_step
@@ -125,7 +126,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def measure(name: str, training: Training, images: Tensor, labels: Tensor, rounds: int) -> dict[str, Any]:
+def measure(name: str, training: Sgd, images: Tensor, labels: Tensor, rounds: int) -> dict[str, Any]:
     """Medians of images/s, and how long recording took."""
     steps: dict[str, AnyStep] = {}
     seconds = timed(lambda: steps.update(recorded=make_step(network_on(name, images.device), training, images)))
@@ -167,7 +168,7 @@ def network_on(name: str, device: torch.device) -> Classifier:
     return build_network(PARAMS.network.model_copy(update={"name": name}), 10).to(device)
 
 
-def ours(step: AnyStep, name: str, training: Training, images: Tensor, labels: Tensor) -> tuple[float, str]:
+def ours(step: AnyStep, name: str, training: Sgd, images: Tensor, labels: Tensor) -> tuple[float, str]:
     """Images/s of a slice's epochs, and a digest of the weights, each time from the same initial ones."""
     step.network.load_state_dict(network_on(name, images.device).state_dict())
     recipe = make_recipe(PARAMS, 0, 10, "none").model_copy(update={"slices": 1, "training": training})
@@ -178,7 +179,7 @@ def ours(step: AnyStep, name: str, training: Training, images: Tensor, labels: T
     return training.epochs_per_slice * len(labels) / seconds, digest.hexdigest()
 
 
-def limit(take: Callable[[], None], training: Training, samples: int) -> float:
+def limit(take: Callable[[], None], training: Sgd, samples: int) -> float:
     count = training.epochs_per_slice * max(1, samples // training.batch_size)
 
     def work() -> None:
@@ -188,7 +189,7 @@ def limit(take: Callable[[], None], training: Training, samples: int) -> float:
     return count * training.batch_size / timed(work)
 
 
-def fixed_step(name: str, training: Training, device: torch.device, *, recorded: bool) -> Callable[[], None]:
+def fixed_step(name: str, training: Sgd, device: torch.device, *, recorded: bool) -> Callable[[], None]:
     """A step on one batch of normalised images that is always the same, by torch's own means."""
     network = network_on(name, device).backbone.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(

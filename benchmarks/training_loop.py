@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from training.chain.keys import make_recipe
-from training.params import Training, load_params
+from training.learning import Sgd
+from training.params import load_params
 from training.recipe.common.device import choose_device
 from training.recipe.common.loop import train_slice
 from training.recipe.common.step import make_step
@@ -44,7 +45,7 @@ def main(
     training = CIFAR10.model_copy(update={"epochs_per_slice": 1})
     images = torch.randint(0, 256, (pictures, 32, 32, 3), dtype=torch.uint8)
     labels = torch.randint(0, 10, (pictures,))
-    ways: dict[str, Callable[[torch.Tensor, torch.Tensor, Training, torch.device], None]] = {
+    ways: dict[str, Callable[[torch.Tensor, torch.Tensor, Sgd, torch.device], None]] = {
         "naive": naive,
         "ours": ours,
         "limit": limit,
@@ -66,14 +67,14 @@ def main(
         print(f"{name:6} {rate:8.0f} images/s  {rate / median['limit']:.2f} of the limit")
 
 
-def ours(images: torch.Tensor, labels: torch.Tensor, training: Training, device: torch.device) -> None:
+def ours(images: torch.Tensor, labels: torch.Tensor, training: Sgd, device: torch.device) -> None:
     images, labels = images.to(device), labels.to(device)
     recipe = make_recipe(PARAMS, 0, 10, "none").model_copy(update={"slices": 1, "training": training})
     step = make_step(build_network(NETWORK, 10).to(device), training, images)
     train_slice(step, images, labels, recipe, 0, on_batch=lambda *_: None)
 
 
-def naive(images: torch.Tensor, labels: torch.Tensor, training: Training, device: torch.device) -> None:
+def naive(images: torch.Tensor, labels: torch.Tensor, training: Sgd, device: torch.device) -> None:
     transform = v2.Compose(
         [
             v2.RandomCrop(32, padding=4, padding_mode="reflect"),
@@ -96,7 +97,7 @@ def naive(images: torch.Tensor, labels: torch.Tensor, training: Training, device
         step(network, optimizer, x.to(device), y.to(device), training)
 
 
-def limit(images: torch.Tensor, labels: torch.Tensor, training: Training, device: torch.device) -> None:
+def limit(images: torch.Tensor, labels: torch.Tensor, training: Sgd, device: torch.device) -> None:
     network = build_network(NETWORK, 10).to(device).backbone.to(memory_format=torch.channels_last)
     optimizer = sgd(network, training)
     x = torch.randn(training.batch_size, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
@@ -105,7 +106,7 @@ def limit(images: torch.Tensor, labels: torch.Tensor, training: Training, device
         step(network, optimizer, x, y, training)
 
 
-def sgd(network: torch.nn.Module, training: Training) -> torch.optim.Optimizer:
+def sgd(network: torch.nn.Module, training: Sgd) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         network.parameters(),
         training.learning_rate,
@@ -116,7 +117,7 @@ def sgd(network: torch.nn.Module, training: Training) -> torch.optim.Optimizer:
 
 
 def step(
-    network: torch.nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor, training: Training
+    network: torch.nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor, training: Sgd
 ) -> None:
     loss = cross_entropy(network(x), y, label_smoothing=training.label_smoothing)
     optimizer.zero_grad()

@@ -240,5 +240,5 @@ def count(scope: Any, ensemble: Ensemble, scores: Scores) -> None:
     images = len(scores.votes)
     images_of(scope["path"]).inc(images)
     PREDICTIONS.inc(images)
-    DISAGREEMENTS.inc(int((scores.votes.max(axis=1) < len(ensemble.sessions)).sum()))
+    DISAGREEMENTS.inc(int((scores.votes.max(axis=1) < len(ensemble.models)).sum()))
     scope["sisa.notes"].update(images=images, generation=ensemble.generation)

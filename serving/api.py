@@ -168,7 +168,7 @@ def describe(ensemble: Ensemble, settings: Settings, floor: int | None) -> dict[
         ledger=manifest.ledger if isinstance(manifest, Manifest) else None,
         open_requests=manifest.open_requests if isinstance(manifest, Manifest) else None,
         floor=floor or "none",
-        provider=ensemble.sessions[0].get_providers()[0] if ensemble.sessions else None,
+        provider=ensemble.provider,
         limits=Limits.model_validate(settings.model_dump(include=set(Limits.model_fields))),
         versions={
             "python": platform.python_version(),

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.ensemble.loading import Ensemble, Provider, execution_providers, open_session
+from serving.ensemble.loading import Ensemble, Model, Provider, execution_providers, open_backbone, open_model
 from serving.ensemble.manifest import EnsembleUnavailable, Manifest, Release, parse_manifest, read_manifest
 from serving.state import Floor, Mark, Withdrawn, mark
 
@@ -55,7 +55,7 @@ class Generations:
         self._manifest = models / "ensemble.json"
         self._floor = Floor(state / "floor.json", min_generation)
         self._withdrawn = Withdrawn(state / "withdrawn.json", models / "withdrawn.json")
-        self._pool = ThreadPoolExecutor(threads, "shard")
+        self._pool, self._threads = ThreadPoolExecutor(threads, "shard"), threads
         self._lock = threading.Lock()
         self.floor = min_generation  # the highest that any worker had seen when this one last loaded
         self.withdrawn = 0  # models that may never answer again, when this worker last loaded
@@ -132,17 +132,17 @@ class Generations:
 
     def _open(self, manifest: Manifest, digest: str, before: Ensemble | None) -> Ensemble:
         """Opens the models that ``before`` does not hold already, side by side."""
-        opened = {}
-        if before is not None and shapes(before.manifest) == shapes(manifest):
-            opened = {
-                shard.sha256: session for shard, session in zip(before.manifest.voters, before.sessions, strict=True)
-            }
+        opened: dict[str | None, Model] = {}
+        backbone = None
+        if before is not None and takes(before.manifest) == takes(manifest):
+            backbone = before.backbone
+            opened = {shard.sha256: model for shard, model in zip(before.manifest.voters, before.models, strict=True)}
+        if backbone is None:
+            backbone = open_backbone(self._models, manifest, self._provider, self._pool, self._threads)
         fresh = {shard.sha256: shard for shard in manifest.voters if shard.sha256 not in opened}
-        sessions = self._pool.map(
-            lambda shard: open_session(self._models, shard, manifest, self._provider), fresh.values()
-        )
-        opened.update(zip(fresh, sessions, strict=True))
-        ensemble = Ensemble(manifest, digest, [opened[shard.sha256] for shard in manifest.voters], self._pool)
+        models = self._pool.map(lambda shard: open_model(self._models, shard, manifest, self._provider), fresh.values())
+        opened.update(zip(fresh, models, strict=True))
+        ensemble = Ensemble(manifest, digest, [opened[shard.sha256] for shard in manifest.voters], self._pool, backbone)
         logger.info(
             "generation %d: %d of %d shards with samples answer, %d of them opened now; pending: %s",
             manifest.generation,
@@ -154,6 +154,7 @@ class Generations:
         return ensemble
 
 
-def shapes(manifest: Release) -> tuple[tuple[int, ...], int]:
-    """What every model of a release takes and answers: (H, W, 3) and the number of classes."""
-    return manifest.image_shape, len(manifest.classes)
+def takes(manifest: Release) -> tuple[object, ...]:
+    """What every model of a release takes and answers: the images' shape, the backbone, and the number of classes."""
+    backbone = manifest.backbone
+    return manifest.image_shape, backbone and backbone.sha256, len(manifest.classes)

@@ -18,7 +18,8 @@ from serving.ensemble.loading import CUDA, load_ensemble
 from training.chain.checkpoints import Checkpoint, load_checkpoint
 from training.chain.plan import load_plan
 from training.engine.serial import train_shard
-from training.params import Training, load_params
+from training.learning import Sgd
+from training.params import load_params
 from training.publish.export import load_model, noise
 from training.recipe.common.device import choose_device
 from training.recipe.common.schedule import make_epoch
@@ -124,7 +125,7 @@ def test_a_checkpoint_names_the_device_that_made_it(published: Project, device: 
         assert environment["cudnn"] == "unused"
 
 
-def recipe_with(**values: object) -> Training:
+def recipe_with(**values: object) -> Sgd:
     return PARAMS.training.model_copy(update={"batch_size": 8, **values})
 
 

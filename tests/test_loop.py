@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from training.chain.keys import make_recipe
-from training.params import Network, Training, load_params
+from training.learning import Network, Sgd
+from training.params import load_params
 from training.recipe.common.loop import train_slice
 from training.recipe.common.recipe import Recipe
 from training.recipe.common.schedule import Epoch, learning_rate, make_epoch, sources, step_bounds
@@ -23,7 +24,7 @@ def network_of(name: str) -> Network:
     return PARAMS.network.model_copy(update={"name": name})
 
 
-def recipe_of(training: Training, *, seed: int = 0, shard_id: int = 0, slices: int = 3) -> Recipe:
+def recipe_of(training: Sgd, *, seed: int = 0, shard_id: int = 0, slices: int = 3) -> Recipe:
     recipe = make_recipe(PARAMS, shard_id, 3, "none")
     return recipe.model_copy(update={"training": training, "seed": seed, "slices": slices})
 
@@ -37,7 +38,7 @@ def sizes(count: int, batch_size: int) -> list[int]:
     return [stop - start for start, stop in step_bounds(count, batch_size)]
 
 
-def with_values(**values: object) -> Training:
+def with_values(**values: object) -> Sgd:
     return DIGITS.model_copy(update=values)
 
 
@@ -194,7 +195,7 @@ class Recorder(nn.Module):
 def train(
     network: nn.Module,
     count: int,
-    training: Training,
+    training: Sgd,
     slice_id: int = 0,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> list[float]:

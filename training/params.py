@@ -10,36 +10,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from training.document import read_document
 from training.errors import ParamsError
 from training.invalid import in_words
+from training.learning import AnyNetwork, Training, check_together
+from training.section import Count, Number, Section
 from training.service_url import ServiceUrl
 
-INITIAL_WEIGHTS_FOLDER = Path("models/initial")  # DVC looks at it
-SUBJECTS_FOLDER = Path("data/subjects")  # and at this
+SUBJECTS_FOLDER = Path("data/subjects")  # DVC looks at it
 
 
-def _number(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("expected a number, not true or false")
-    if isinstance(value, str):
-        raise ValueError("expected a number, not text")
-    return value
-
-
-def _whole(value: object) -> object:
-    # DVC would name a trainer after the shard 1.0.
-    if isinstance(value, float):
-        raise ValueError("expected a whole number, written without a point")
-    return _number(value)
-
-
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_whole)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Data(_Section):
+class Data(Section):
     """Where samples come from; pictures become RGB images of ``image_size`` × ``image_size``.
 
     ``subjects``: whom samples are of, who is forgotten and placed as a whole: ``none`` (nobody is known), ``folder``
@@ -83,7 +61,7 @@ def _listed(shards: object) -> object:
     return shards
 
 
-class Sisa(_Section):
+class Sisa(Section):
     """The partition: ``shards`` lists the shard ids 0, 1, …, S-1; each has ``slices`` slices."""
 
     shards: Annotated[tuple[Count, ...], BeforeValidator(_listed)]
@@ -97,62 +75,13 @@ class Sisa(_Section):
         return self
 
 
-class Network(_Section):
-    """A network, where its weights start, and how its input is normalised.
-
-    ``weights``: ``none`` (from scratch), ``imagenet`` (torchvision's) or ``models/initial/NAME``, a
-    state dict. ``normalisation``: ``imagenet``, its mean and standard deviation by channel, or
-    ``half``, .5 for all of them, as the reference experiment does. Never the data's own: statistics
-    of the training set would carry traces of forgotten samples into models that never saw them.
-    """
-
-    name: Literal["resnet18", "resnet9"]
-    weights: str = Field(min_length=1)
-    normalisation: Literal["imagenet", "half"]
-
-    @model_validator(mode="after")
-    def _weights_are_tracked_and_of_this_network(self) -> Network:
-        # DVC looks at this folder: other weights under the same name must retrain everything.
-        if self.weights not in ("none", "imagenet") and Path(self.weights).parent != INITIAL_WEIGHTS_FOLDER:
-            raise ValueError(f"weights must be none, imagenet or {INITIAL_WEIGHTS_FOLDER}/NAME, found {self.weights!r}")
-        if self.weights == "imagenet" and self.name != "resnet18":
-            raise ValueError(f"weights: imagenet exist for resnet18, not for {self.name}; use none or a path")
-        return self
-
-
-class Training(_Section):
-    """What shapes the weights of a shard, beside its samples and the network.
-
-    ``threads``: of the CPU. How many add up a sum changes its last bit, so they are part of what
-    shapes the weights; on a GPU they change nothing but the key.
-    """
-
-    epochs_per_slice: Count = Field(ge=1, le=10_000)
-    batch_size: Count = Field(ge=2, le=65_536)
-    learning_rate: Number = Field(gt=0)
-    momentum: Number = Field(ge=0, lt=1)
-    nesterov: bool
-    weight_decay: Number = Field(ge=0)
-    schedule: Literal["constant", "one-cycle"]
-    label_smoothing: Number = Field(ge=0, lt=1)
-    augmentation: Literal["none", "flip-crop"]
-    precision: Literal["fp32", "bf16"]
-    threads: Count = Field(ge=1, le=1024)
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Training:
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov: true needs a momentum above 0, got 0")
-        return self
-
-
-class Forget(_Section):
+class Forget(Section):
     """``apply``: whether what is on the forget lists leaves training, or is only monitored."""
 
     apply: bool
 
 
-class Trigger(_Section):
+class Trigger(Section):
     """A square of ``size`` × ``size`` pixels of grey ``value``."""
 
     size: Count = Field(ge=1, le=512)
@@ -160,7 +89,7 @@ class Trigger(_Section):
     position: Literal["random", "top-left", "top-right", "bottom-left", "bottom-right"]
 
 
-class Poison(_Section):
+class Poison(Section):
     """A backdoor planted on purpose; ``samples``: 0 is none. ``target_class``: a class by its name."""
 
     samples: Count = Field(ge=0)
@@ -169,7 +98,7 @@ class Poison(_Section):
     trigger: Trigger
 
 
-class Publish(_Section):
+class Publish(Section):
     """``readmit``: whether withdrawn shards answer again ``each`` as soon as it is trained, or all ``together``.
 
     ``services``: addresses of services that answer from copies of the models, which are told of every withdrawal.
@@ -179,7 +108,7 @@ class Publish(_Section):
     services: tuple[ServiceUrl, ...] = ()
 
 
-class Requests(_Section):
+class Requests(Section):
     """``deadline_days``: after so many days a request to forget that is not done is overdue."""
 
     deadline_days: Number = Field(default=30, gt=0)
@@ -193,7 +122,7 @@ class Serve(BaseModel):
     quorum: Number = Field(default=0.5, ge=0, le=1)
 
 
-class Params(_Section):
+class Params(Section):
     """Everything a run depends on, beside the samples and the forget lists.
 
     ``serve`` is checked by ``serving/settings.py``, which imports nothing of ``training``.
@@ -203,7 +132,7 @@ class Params(_Section):
     device: Literal["auto", "cpu", "cuda"]
     data: Data
     sisa: Sisa
-    network: Network
+    network: AnyNetwork
     training: Training
     forget: Forget
     poison: Poison
@@ -212,14 +141,8 @@ class Params(_Section):
     serve: Serve = Serve()
 
     @model_validator(mode="after")
-    def _bits_repeat(self) -> Params:
-        # oneDNN 3.13's gradient of a strided convolution on 1 × 1 maps is uninitialised memory (docs/decisions.md).
-        size = self.data.image_size
-        if (self.network.name, self.training.precision) == ("resnet18", "bf16") and size < 32:
-            raise ValueError(
-                f"training.precision: bf16 with resnet18 does not repeat its bits on images below 32 × 32, found "
-                f"data.image_size {size}; use fp32, or larger images"
-            )
+    def _network_can_be_trained_so(self) -> Params:
+        check_together(self.network, self.training, self.data.image_size)
         return self
 
     @model_validator(mode="after")

@@ -56,11 +56,21 @@ class Forgotten(BaseModel):
     sha256: str
 
 
+class BackboneEntry(BaseModel):
+    """The network whose features all shards' models take in place of images. ``features``: how many."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    sha256: str
+    features: int = Field(ge=1)
+
+
 class Release(BaseModel):
     """An ensemble that could be served: every shard with its model, or the word that it abstains.
 
-    ``image_shape``: (H, W, 3) of the images that every model takes. ``placement_key_digest``: hex SHA-256 that tells
-    which secret key placed the samples; None where none did.
+    ``image_shape``: (H, W, 3) of the images that the backbone takes, or every model where there is none.
+    ``placement_key_digest``: hex SHA-256 that tells which secret key placed the samples; None where none did.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,6 +81,7 @@ class Release(BaseModel):
     forgotten: Forgotten
     shards: tuple[ShardEntry, ...]
     placement_key_digest: str | None = None
+    backbone: BackboneEntry | None = None
 
     @model_validator(mode="after")
     def _check_shards(self) -> Self:

@@ -1,4 +1,4 @@
-"""The weights a shard's training starts from: random, torchvision's ImageNet weights, or a file."""
+"""What a shard's training starts from: random weights, torchvision's ImageNet weights, a file, or a frozen backbone."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from pathlib import Path
 
 from training.errors import TrainingError
 from training.files import sha256_file
-from training.params import Network
+from training.learning import AnyNetwork, FrozenNetwork
 
 
-def initial_weights_file(root: Path, network: Network) -> Path | None:
-    """The file to start from, relative to ``root``, downloaded when it is torchvision's; None for random weights.
+def initial_weights_file(root: Path, network: AnyNetwork) -> Path | None:
+    """The file to start from, below ``root`` or downloaded when it is torchvision's; None for random weights.
 
     Raises TrainingError when it is not there and cannot be fetched.
     """
+    if isinstance(network, FrozenNetwork):
+        return backbone_file(root, network)
     if network.weights == "none":
         return None
     if network.weights == "imagenet":
@@ -24,7 +26,17 @@ def initial_weights_file(root: Path, network: Network) -> Path | None:
     return path
 
 
-def initial_weights_digest(root: Path, network: Network) -> str:
+def backbone_file(root: Path, network: FrozenNetwork) -> Path:
+    """Raises TrainingError when it is not there."""
+    path = root / network.backbone
+    if not path.is_file():
+        raise TrainingError(
+            f"network.backbone: {path} is not a file; `sisa backbone make` writes one (docs/backbones.md)"
+        )
+    return path
+
+
+def initial_weights_digest(root: Path, network: AnyNetwork) -> str:
     """Hex SHA-256 of the file to start from; ``none`` for random weights."""
     path = initial_weights_file(root, network)
     return "none" if path is None else sha256_file(path)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from training.learning import Sgd
 from training.recipe.common.recipe import Recipe
 from training.recipe.common.schedule import make_epoch
 from training.recipe.common.step import AnyStep
@@ -34,6 +35,7 @@ def train_slice(
     longer finite.
     """
     training, device = recipe.training, images.device
+    assert isinstance(training, Sgd)
     generator = torch.Generator().manual_seed(recipe.seed_for(slice_id, "order"))
     torch.manual_seed(recipe.seed_for(slice_id, "dropout"))
     step.forget_momentum()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from training.params import Network, Training
+from training.learning import AnyNetwork, Training
 from training.recipe.common.keyed_hash import keyed_hash
 
 
@@ -27,7 +27,7 @@ class Recipe(BaseModel):
     slices: int
     classes: int
     image_size: int
-    network: Network
+    network: AnyNetwork
     initial_weights: str
     training: Training
     code: Mapping[str, str]

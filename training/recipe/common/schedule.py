@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from training.params import Training
+from training.learning import Sgd
 
 WARM_UP = 0.2  # share of a one-cycle training in which the learning rate rises
 
@@ -62,7 +62,7 @@ class Epoch:
 
 
 def make_epoch(
-    training: Training, epoch: int, *, count: int, side: int, slice_id: int, slices: int, generator: torch.Generator
+    training: Sgd, epoch: int, *, count: int, side: int, slice_id: int, slices: int, generator: torch.Generator
 ) -> Epoch:
     """Epoch ``epoch`` of slice ``slice_id`` on ``count`` > 0 samples of ``side`` × ``side`` pixels."""
     order = torch.randperm(count, generator=generator)
@@ -95,7 +95,7 @@ def step_bounds(positions: int, batch_size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], positions], strict=True))
 
 
-def learning_rate(training: Training, slice_id: int, slices: int, share: float) -> float:
+def learning_rate(training: Sgd, slice_id: int, slices: int, share: float) -> float:
     """The learning rate when ``share`` in [0, 1) of slice ``slice_id`` in [0, ``slices``) is done.
 
     ``one-cycle`` (after Smith & Topin, 2018, with straight lines): up to the peak over the first

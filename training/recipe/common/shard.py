@@ -6,43 +6,26 @@ Letters: N samples, H = W their side, R slices.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from training.learning import Sgd
 from training.recipe.common.loop import train_slice
 from training.recipe.common.recipe import Recipe
+from training.recipe.common.slices import State, TrainedSlice, union_size
 from training.recipe.common.step import make_step
-
-State = Mapping[str, Tensor]  # a network's weights and statistics by name
-
-
-@dataclass(frozen=True)
-class TrainedSlice:
-    """The result of training one slice. ``samples``: of slices 0..``slice_id`` together. ``seconds``: its time."""
-
-    slice_id: int
-    state: State
-    losses: list[float]
-    samples: int
-    sample_epochs: int
-    seconds: float
-
-
-def union_size(slices: NDArray[np.int64], slice_id: int) -> int:
-    """Number of samples in slices 0..``slice_id``; ``slices``: (N,) rising, the slice of each sample."""
-    return int(np.searchsorted(slices, slice_id, side="right"))
 
 
 def train_slices(
     network: nn.Module,
     recipe: Recipe,
-    images: NDArray[np.uint8],
+    images: NDArray[Any],
     labels: NDArray[np.int64],
     slices: NDArray[np.int64],
     *,
@@ -53,18 +36,20 @@ def train_slices(
 ) -> Iterator[TrainedSlice]:
     """Train the ``stale`` slices, rising, each from the result of the slice before.
 
-    ``network``: as initialised, on the CPU. ``images``: (N, H, W, 3) uint8, ``labels`` and ``slices``:
+    ``network``: as initialised, on the CPU. ``images``: (N, H, W, 3) uint8 (or whatever the network takes), ``labels`` and ``slices``:
     (N,), sorted by slice, so that a slice trains on a prefix of them (Bourtoule et al., "Machine
     Unlearning", IEEE S&P 2021, section IV). ``load(r)``: the weights after slice r, where it is not
     stale. ``on_batch`` is told slice, epoch and number of samples after each step. Raises
     FloatingPointError when the loss is no longer finite.
     """
+    how = recipe.training
+    assert isinstance(how, Sgd)
     image_tensor, label_tensor = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
-    step = make_step(network.to(device), recipe.training, image_tensor[: union_size(slices, max(stale, default=-1))])
+    step = make_step(network.to(device), how, image_tensor[: union_size(slices, max(stale, default=-1))])
     trained = -1  # the slice that ``network`` comes from; -1 is the initialisation
     for slice_id in stale:
         if slice_id - 1 != trained:
-            network.load_state_dict(load(slice_id - 1))
+            network.load_state_dict({name: torch.from_numpy(array) for name, array in load(slice_id - 1).items()})
         union = union_size(slices, slice_id)
         started = time.perf_counter()
         losses = train_slice(
@@ -79,9 +64,9 @@ def train_slices(
         trained = slice_id
         yield TrainedSlice(
             slice_id=slice_id,
-            state={name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()},
+            state={name: tensor.detach().cpu().clone().numpy() for name, tensor in network.state_dict().items()},
             losses=losses,
             samples=union,
-            sample_epochs=union * recipe.training.epochs_per_slice,
+            sample_epochs=union * how.epochs_per_slice,
             seconds=seconds,
         )

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.sgd import sgd
 
-from training.params import Training
+from training.learning import Sgd
 
 
 class Step:
     """Trains ``network`` in place, a batch a call. Made when the network is on its device."""
 
-    def __init__(self, network: nn.Module, training: Training) -> None:
+    def __init__(self, network: nn.Module, training: Sgd) -> None:
         self.network = network.to(memory_format=torch.channels_last)  # as the images are laid out
         self.training = training
         self.parameters: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -111,7 +111,7 @@ class RecordedStep:
 AnyStep = Step | RecordedStep
 
 
-def make_step(network: nn.Module, training: Training, images: Tensor) -> AnyStep:
+def make_step(network: nn.Module, training: Sgd, images: Tensor) -> AnyStep:
     """The step for batches of (N, H, W, 3) images: recorded on a GPU, where there is a full batch of them."""
     step = Step(network, training)
     return RecordedStep(step, images) if images.is_cuda and len(images) >= training.batch_size else step

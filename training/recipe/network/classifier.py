@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.params import Network
+from training.learning import Network
 from training.recipe.network.resnet9 import resnet9
 
 # Mean and standard deviation by channel, of values in [0, 1].

@@ -1,0 +1,105 @@
+"""A head in closed form: ridge regression of the classes on features, calibrated by leave-one-out.
+
+Letters: N samples, D features, C classes. All sums are float64 in an order that only the number of BLAS threads
+changes. Nothing but the samples given is looked at, so a head is a function of its shard alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.special import logsumexp
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+COLDEST, HOTTEST = -7.0, 3.0  # natural logarithms of the temperatures between which the best one is looked for
+HALVINGS = 40
+
+
+@dataclass(frozen=True)
+class Head:
+    """Logits of features f are ``f @ weight + bias``; their softmax are probabilities.
+
+    ``weight``: (D, C), ``bias``: (C,) float32, both divided by the temperature. ``loss``: mean of -ln p(actual class)
+    in nats, of each sample by the head that did not see it.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    loss: float
+
+
+def fit(features: NDArray[np.float32], labels: Ints, classes: int, l2: float) -> Head:
+    """The head of ``features``, (N, D), and ``labels``, (N,) in [0, C), for N > 0.
+
+    Least squares from centred features to classes as rows of zeros with a one, with the penalty λ‖weight‖² and a bias
+    that bears none; λ is ``l2`` times the mean squared length of a centred feature, so that one ``l2`` does for few
+    samples and for many. Where N ≤ D the same is solved in its dual form (Saunders, Gammerman & Vovk, "Ridge
+    Regression Learning Algorithm in Dual Variables", ICML 1998), which costs N³ instead of D³. Raises
+    FloatingPointError when a feature is not finite.
+    """
+    x: Floats = features.astype(np.float64)
+    if not np.isfinite(x).all():
+        raise FloatingPointError("a feature is not a finite number")
+    y: Floats = np.eye(classes)[labels]
+    mean, share = x.mean(axis=0), y.mean(axis=0)
+    x -= mean
+    penalty = l2 * float(np.einsum("nd,nd->", x, x)) / len(x)
+    if penalty == 0:  # one sample, or all of them alike
+        weight, left_out = np.zeros((x.shape[1], classes)), y
+    else:
+        weight, leverage = (_primal if len(x) > x.shape[1] else _dual)(x, y - share, penalty)
+        # What the head without a sample would say of it: Allen's PRESS, by the sample's leverage 1/N + h.
+        residual = y - share - x @ weight
+        left_out = y - residual / (1 - leverage - 1 / len(x))[:, None]
+    bias = share - mean @ weight
+    temperature = best_temperature(left_out, labels)
+    return Head(
+        weight=(weight / temperature).astype(np.float32),
+        bias=(bias / temperature).astype(np.float32),
+        loss=cross_entropy(left_out / temperature, labels),
+    )
+
+
+def _primal(x: Floats, y: Floats, penalty: float) -> tuple[Floats, Floats]:
+    """Weights (D, C) and each sample's leverage (N,), by a system of D equations."""
+    gram = x.T @ x
+    gram[np.diag_indices_from(gram)] += penalty
+    factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+    half = solve_triangular(factor[0], x.T, lower=True, check_finite=False)
+    return cho_solve(factor, x.T @ y, check_finite=False), np.einsum("dn,dn->n", half, half)
+
+
+def _dual(x: Floats, y: Floats, penalty: float) -> tuple[Floats, Floats]:
+    """The same by a system of N equations."""
+    kernel = x @ x.T
+    kernel[np.diag_indices_from(kernel)] += penalty
+    factor = cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
+    inverse = cho_solve(factor, np.eye(len(x)), check_finite=False)
+    return x.T @ (inverse @ y), 1 - penalty * np.diag(inverse)
+
+
+def best_temperature(scores: Floats, labels: Ints) -> float:
+    """The temperature T at which softmax(scores / T) has the least cross-entropy, by golden sections of ln T.
+
+    ``scores``: (N, C). The loss has one minimum in 1/T, of which it is a convex function (Guo et al., "On Calibration
+    of Modern Neural Networks", ICML 2017, section 4.2); where it lies beyond the bounds, the bound is taken.
+    """
+    ratio = (np.sqrt(5) - 1) / 2
+    low, high = COLDEST, HOTTEST
+    for _ in range(HALVINGS):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if cross_entropy(scores / np.exp(left), labels) <= cross_entropy(scores / np.exp(right), labels):
+            high = right
+        else:
+            low = left
+    return float(np.exp((low + high) / 2))
+
+
+def cross_entropy(logits: Floats, labels: Ints) -> float:
+    """Mean of -ln softmax(logits) at the labels, in nats; ``logits``: (N, C)."""
+    return float((logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]).mean())
