@@ -39,7 +39,7 @@ from benchmarks.grid import Cell, run
 from benchmarks.pages import write_page
 from training.chain.keys import make_recipe
 from training.files import write_atomic
-from training.learning import Sgd
+from training.learning import Sgd, by_sgd, trained_network
 from training.params import load_params
 from training.recipe.common.device import choose_device
 from training.recipe.common.loop import train_slice
@@ -80,7 +80,7 @@ def loops(
     for name in NETWORKS:
         for precision in ("fp32", "bf16"):
             for batch in BATCHES:
-                training = PARAMS.training.model_copy(update={"precision": precision, "batch_size": batch})
+                training = by_sgd(PARAMS.training).model_copy(update={"precision": precision, "batch_size": batch})
                 row = {"network": name, "precision": precision, "batch": batch}
                 row |= measure(name, training, images.to(on), labels.to(on), rounds)
                 rows.append(row)
@@ -258,7 +258,7 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
                 v2.RandomHorizontalFlip(),
                 v2.ToImage(),
                 v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(*NORMALISATION[PARAMS.network.normalisation]),
+                v2.Normalize(*NORMALISATION[trained_network(PARAMS.network).normalisation]),
             ]
         )
 

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from training.chain.keys import make_recipe
-from training.learning import Sgd
+from training.learning import Sgd, by_sgd, trained_network
 from training.params import load_params
 from training.recipe.common.device import choose_device
 from training.recipe.common.loop import train_slice
@@ -33,8 +33,8 @@ from training.recipe.common.step import make_step
 from training.recipe.network.classifier import NORMALISATION, build_network
 
 PARAMS = load_params(Path(__file__).parents[1] / "profiles/cifar10.yaml")
-CIFAR10 = PARAMS.training
-NETWORK = PARAMS.network
+CIFAR10 = by_sgd(PARAMS.training)
+NETWORK = trained_network(PARAMS.network)
 
 
 def main(

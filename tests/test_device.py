@@ -18,7 +18,7 @@ from serving.ensemble.loading import CUDA, load_ensemble
 from training.chain.checkpoints import Checkpoint, load_checkpoint
 from training.chain.plan import load_plan
 from training.engine.serial import train_shard
-from training.learning import Sgd
+from training.learning import Sgd, by_sgd
 from training.params import load_params
 from training.publish.export import load_model, noise
 from training.recipe.common.device import choose_device
@@ -126,7 +126,7 @@ def test_a_checkpoint_names_the_device_that_made_it(published: Project, device: 
 
 
 def recipe_with(**values: object) -> Sgd:
-    return PARAMS.training.model_copy(update={"batch_size": 8, **values})
+    return by_sgd(PARAMS.training).model_copy(update={"batch_size": 8, **values})
 
 
 def network_on(device: str, name: str) -> Classifier:

@@ -63,7 +63,7 @@ def test_only_changed_shards_are_opened(start: Start, models: Path) -> None:
     before = generations.current()
     publish(models, 2, [FLAT, GREENISH, FLAT])
     after = generations.current()
-    kept = [old is new for old, new in zip(before.sessions, after.sessions, strict=True)]
+    kept = [old is new for old, new in zip(before.models, after.models, strict=True)]
     assert kept == [True, False, True]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from training.chain.keys import make_recipe
-from training.learning import Network, Sgd
+from training.learning import Network, Sgd, by_sgd, trained_network
 from training.params import load_params
 from training.recipe.common.loop import train_slice
 from training.recipe.common.recipe import Recipe
@@ -17,11 +17,11 @@ from training.recipe.common.step import Step
 from training.recipe.network.classifier import build_network
 
 PARAMS = load_params(Path(__file__).parents[1] / "profiles/digits.yaml")
-DIGITS = PARAMS.training
+DIGITS = by_sgd(PARAMS.training)
 
 
 def network_of(name: str) -> Network:
-    return PARAMS.network.model_copy(update={"name": name})
+    return trained_network(PARAMS.network).model_copy(update={"name": name})
 
 
 def recipe_of(training: Sgd, *, seed: int = 0, shard_id: int = 0, slices: int = 3) -> Recipe:

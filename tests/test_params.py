@@ -6,6 +6,7 @@ import yaml
 from dvc.utils.serialize import load_yaml
 
 from training.errors import ParamsError
+from training.learning import by_sgd, trained_network
 from training.params import load_params
 
 PROFILES = sorted((Path(__file__).parents[1] / "profiles").glob("*.yaml"))
@@ -36,8 +37,8 @@ def test_the_committed_parameters_are_the_digits_profile() -> None:
 
 def test_the_reference_profile_is_the_reference_experiment() -> None:
     params = load_params(Path(__file__).parents[1] / "profiles/cifar10-reference.yaml")
-    assert (params.network.name, params.network.weights) == ("resnet18", "imagenet")
-    recipe = params.training
+    assert (params.network.name, trained_network(params.network).weights) == ("resnet18", "imagenet")
+    recipe = by_sgd(params.training)
     assert (recipe.epochs_per_slice, recipe.learning_rate, recipe.momentum, recipe.batch_size) == (5, 0.001, 0.9, 64)
     assert (recipe.schedule, recipe.weight_decay, recipe.nesterov) == ("constant", 0, False)
 
@@ -184,7 +185,7 @@ def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
     path.write_text(
         (Path(__file__).parents[1] / "params.yaml").read_text().replace("weight_decay: 0.0005", "weight_decay: 5e-4")
     )
-    assert load_params(path).training.weight_decay == 0.0005
+    assert by_sgd(load_params(path).training).weight_decay == 0.0005
 
 
 @pytest.mark.parametrize(
@@ -242,4 +243,4 @@ def test_a_recipe_that_does_not_repeat_its_bits_is_refused(tmp_path: Path) -> No
     assert "bf16 with resnet18 does not repeat its bits on images below 32 × 32" in load(tmp_path, document)
     document["data"] = {**DIGITS["data"], "image_size": 32}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(document))
-    assert load_params(tmp_path / "params.yaml").training.precision == "bf16"
+    assert by_sgd(load_params(tmp_path / "params.yaml").training).precision == "bf16"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.subjects import cost, expected
 from training.check import check
-from training.data.evenness import Evenness, in_words, too_small
+from training.data.evenness import Evenness, in_words, short_slices, too_small
 from training.data.subjects import read_subjects, subject_of_path
 from training.drills.project_copy import begin
 from training.errors import CheckError, ForgetListError, ParamsError, SourceError
@@ -436,16 +436,19 @@ def test_what_is_printed_names_the_smallest_and_the_largest() -> None:
         "subjects: 3, the largest of 12 samples, 30.0% of its shard (shard 1); 5 samples without a subject, placed by "
         "their own ids",
     ]
-    assert too_small(counted, batch_size=20) == []
+    assert too_small(counted) == []
+    assert short_slices(counted.slices, batch_size=20) == []
 
 
 def test_what_is_too_small_is_named() -> None:
     # Shard 0: a slice of 19. Shard 1: 9 dogs. Shard 2: no dog. Shard 3: nothing at all, and it counts once.
     counted = even([[19, 31], [20, 20], [20, 20], [0, 0]], [[40, 10], [31, 9], [40, 0], [0, 0]])
-    assert too_small(counted, batch_size=20) == [
+    assert too_small(counted) == [
         "1 of 4 shards have no samples and abstain (3)",
         "1 times a shard has no sample of a class, so it never answers with it ('dog' in shard 2)",
         "1 times a shard has fewer than 10 samples of a class (9 of 'dog' in shard 1); use fewer shards (sisa.shards)",
+    ]
+    assert short_slices(counted.slices, batch_size=20) == [
         "1 of 6 slices have fewer samples than a batch of 20 (19 in slice 0 of shard 0); use fewer slices "
         "(sisa.slices) or a smaller training.batch_size",
     ]

@@ -44,7 +44,7 @@ def digests(models: Path) -> list[str]:
 
 def answering(generations: Generations) -> tuple[int, ...]:
     ensemble = generations.current()
-    if ensemble.sessions:
+    if ensemble.models:
         assert len(ensemble.shard_probabilities(picture(RED)[None])) == len(ensemble.manifest.shard_ids)
     return ensemble.manifest.shard_ids
 
@@ -67,7 +67,7 @@ def test_a_withdrawn_model_answers_no_more_and_the_rest_is_not_opened_again(star
     after = generations.current()
     assert after.manifest.shard_ids == (0, 2)
     assert after.turnout.pending == (1,)
-    assert after.sessions == (before.sessions[0], before.sessions[2])
+    assert after.models == (before.models[0], before.models[2])
     assert after.digest == before.digest  # of the file that is published
 
 
@@ -154,7 +154,7 @@ def test_every_model_withdrawn_leaves_an_ensemble_of_none(start: Start, models: 
     generations = start()
     generations.withdraw(digests(models))
     ensemble = generations.current()
-    assert (ensemble.sessions, ensemble.turnout.answered, ensemble.turnout.of) == ((), 0, 3)
+    assert (ensemble.models, ensemble.turnout.answered, ensemble.turnout.of) == ((), 0, 3)
 
 
 def test_a_damaged_list_stops_every_answer_until_it_is_whole_again(start: Start, models: Path) -> None:
@@ -254,7 +254,7 @@ def test_no_answer_that_passes_the_last_look_after_a_confirmation_has_the_model_
         generations = workers[number]
         while not stop.is_set():
             ensemble = generations.current()
-            if ensemble.sessions:
+            if ensemble.models:
                 ensemble.shard_probabilities(picture(RED)[None])
             looked = time.monotonic_ns()
             if generations.is_current(ensemble):

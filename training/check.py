@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from training.data.ignored import refuse_ignored
 from training.data.listing import Listing, is_folder, list_pictures, survey
@@ -23,7 +23,8 @@ from training.data.requests import read_asked
 from training.data.subjects import read_subjects
 from training.document import read_document
 from training.errors import CheckError, SisaError
-from training.params import INITIAL_WEIGHTS_FOLDER, SUBJECTS_FOLDER, Data, Network, check_params
+from training.learning import INITIAL_WEIGHTS_FOLDER, AnyNetwork, FrozenNetwork
+from training.params import SUBJECTS_FOLDER, Data, check_params
 from training.workspace import Workspace
 
 # Files and folders that stages write, none of which may hold the source or lie in it.
@@ -60,7 +61,7 @@ def find_problems(workspace: Workspace) -> list[str]:
 
     problems += raised(parameters)
     # A parameter that is wrong elsewhere does not keep the rest from being looked at.
-    data, network = section(document, "data", Data), section(document, "network", Network)
+    data, network = section(document, "data", Data), network_section(document)
     if data is not None:
         problems += wrong_source(workspace.root, data)
         problems += wrong_subjects(workspace.root, data)
@@ -77,6 +78,14 @@ def section(document: dict[str, Any], name: str, model: type[Section]) -> Sectio
     """A section of the parameters by itself; None when it is not valid, which the parameters' own check says."""
     try:
         return model.model_validate(document.get(name))
+    except ValidationError:
+        return None
+
+
+def network_section(document: dict[str, Any]) -> AnyNetwork | None:
+    """As ``section``, of either kind of network."""
+    try:
+        return TypeAdapter[AnyNetwork](AnyNetwork).validate_python(document.get("network"))
     except ValidationError:
         return None
 
@@ -152,19 +161,22 @@ def check_memory(workspace: Workspace) -> None:
     )
 
 
-def wrong_weights(root: Path, network: Network) -> list[str]:
+def wrong_weights(root: Path, network: AnyNetwork) -> list[str]:
     """What is wrong with the folder of initial weights, and with the file that is named."""
     folder = root / INITIAL_WEIGHTS_FOLDER
     if not is_folder(folder):
         return [f"{folder} is not a folder; make it, also an empty one: DVC looks at it"]
     found = survey(folder)
-    problems, path = found.problems, root / network.weights
+    problems = found.problems
+    if isinstance(network, FrozenNetwork):
+        path, advice = root / network.backbone, "network.backbone: {} is not a file; `sisa backbone make` writes one"
+    else:
+        path = root / network.weights
+        advice = "network.weights: {} is not a file that can be read; put a state dict there, or use none or imagenet"
     if path.parent != folder:
         return problems
     if path.name not in found.files:
-        problems.append(
-            f"network.weights: {path} is not a file that can be read; put a state dict there, or use none or imagenet"
-        )
+        problems.append(advice.format(path))
     return [*problems, *raised(lambda: refuse_ignored(root, folder, [path.name]))]
 
 

@@ -110,6 +110,20 @@ AnyNetwork = Annotated[
 Training = Annotated[Annotated[Sgd, Tag("sgd")] | Annotated[Ridge, Tag("ridge")], Discriminator(_method)]
 
 
+def by_sgd(training: Training) -> Sgd:
+    """``training``, which is known to be by SGD. Raises TypeError where it is not."""
+    if not isinstance(training, Sgd):
+        raise TypeError(f"training.method is {training.method}, expected sgd")
+    return training
+
+
+def trained_network(network: AnyNetwork) -> Network:
+    """``network``, which is known to be trained as a whole. Raises TypeError where it is not."""
+    if not isinstance(network, Network):
+        raise TypeError(f"network.name is {network.name}, expected a network that is trained as a whole")
+    return network
+
+
 def check_together(network: AnyNetwork, training: Training, image_size: int) -> None:
     """Raise ValueError unless such a network can be trained in this way on images of ``image_size``."""
     if isinstance(training, Ridge):

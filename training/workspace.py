@@ -104,6 +104,18 @@ class Workspace:
     def shard_file(self, shard_id: int) -> Path:
         return self.shards_folder / f"shard-{shard_id}.npy"
 
+    @property
+    def features_folder(self) -> Path:
+        """What a frozen backbone says of every picture."""
+        return self.root / "data/features"
+
+    def features_file(self, shard_id: int) -> Path:
+        return self.features_folder / f"shard-{shard_id}.safetensors"
+
+    @property
+    def test_features_file(self) -> Path:
+        return self.features_folder / "test.safetensors"
+
     # What is made of it.
 
     @property

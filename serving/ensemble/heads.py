@@ -17,7 +17,7 @@ from serving.ensemble.aggregation import Floats
 
 @dataclass(frozen=True)
 class Head:
-    """``weight``: (D, C), ``bias``: (C,); the softmax of ``f @ weight + bias`` is what the shard answers to features f."""
+    """``weight``: (D, C), ``bias``: (C,): to features f a shard answers the softmax of ``f @ weight + bias``."""
 
     weight: Floats
     bias: Floats

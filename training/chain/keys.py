@@ -1,6 +1,7 @@
 """The key chain: names what a checkpoint has seen, so that nothing else can be mistaken for it.
 
-key(-1) = H(recipe), key(r) = H(key(r-1), id and content of every sample of slice r). Two checkpoints
+key(-1) = H(recipe), key(r) = H(key(r-1), id and content of every sample of slice r, and its features, where training
+sees those of a frozen backbone). Two checkpoints
 have one key exactly if they were trained in the same way on the same samples of slices 0..r. A
 checkpoint whose key is not on the chain of today's samples must not be used or kept.
 """
@@ -12,19 +13,24 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
+from training.data.features import FeatureRows
 from training.data.store import Shard
 from training.params import Params
 from training.recipe.common.recipe import Recipe
 from training.syntax import folder_digest
 
 RECIPE_FOLDER = Path(__file__).parents[1] / "recipe"
-ROOMS = {"resnet9": "network", "resnet18": "network"}  # the room of training/recipe that a network's code lies in
+# The room of training/recipe that a network's code lies in.
+ROOMS = {"resnet9": "network", "resnet18": "network", "frozen": "head"}
 
 
-def make_recipe(params: Params, shard_id: int, classes: int, initial_weights: str) -> Recipe:
+def make_recipe(
+    params: Params, shard_id: int, classes: int, initial_weights: str, features: int | None = None
+) -> Recipe:
     """The recipe of a shard by today's parameters and code.
 
-    ``classes``: number of classes. ``initial_weights``: digest of the weights to start from.
+    ``classes``: number of classes. ``initial_weights``: digest of the weights to start from, or of the backbone.
+    ``features``: how many a sample has, where training sees those of a backbone.
     """
     return Recipe(
         seed=params.seed,
@@ -32,6 +38,7 @@ def make_recipe(params: Params, shard_id: int, classes: int, initial_weights: st
         slices=params.sisa.slices,
         classes=classes,
         image_size=params.data.image_size,
+        features=features,
         network=params.network,
         initial_weights=initial_weights,
         training=params.training,
@@ -50,11 +57,14 @@ def recipe_code(folder: Path, room: str) -> Mapping[str, str]:
     return {name: folder_digest(folder / name) for name in ("common", room)}
 
 
-def key_chain(recipe: str, shard: Shard, slices: int) -> list[str]:
-    """Keys of slices 0..``slices``-1: each covers every sample, to the last, of its slice and all before."""
+def key_chain(recipe: str, shard: Shard, slices: int, features: FeatureRows | None = None) -> list[str]:
+    """Keys of slices 0..``slices``-1: each covers every sample, to the last, of its slice and all before.
+
+    ``features``: of the samples, where training sees those in place of images.
+    """
     by_slice: list[list[bytes]] = [[] for _ in range(slices)]
-    for slice_id, digest in zip(shard.slices.tolist(), sample_digests(shard), strict=True):
-        by_slice[slice_id].append(digest)
+    for number, (slice_id, digest) in enumerate(zip(shard.slices.tolist(), sample_digests(shard), strict=True)):
+        by_slice[slice_id].append(digest if features is None else digest + features.digests[number])
     keys, key = [], recipe
     for digests in by_slice:
         key = hashlib.sha256(b"".join([key.encode(), *digests])).hexdigest()

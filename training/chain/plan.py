@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from training.chain.checkpoints import stale_slices
 from training.chain.keys import key_chain, make_recipe, sample_digests
 from training.chain.merkle import merkle_root
+from training.data.features import FeatureRows
 from training.data.placement import assign_slots, placement_key
 from training.data.store import Shard
 from training.errors import DamagedError, StalePlanError
@@ -57,21 +58,38 @@ class ShardPlan(BaseModel):
         return self.sample_epochs(range(len(self.keys)))
 
 
-def make_plan(params: Params, shard_id: int, classes: int, initial_weights: str, shard: Shard) -> ShardPlan:
+def make_plan(
+    params: Params,
+    shard_id: int,
+    classes: int,
+    initial_weights: str,
+    shard: Shard,
+    *,
+    features: FeatureRows | None = None,
+) -> ShardPlan:
     """A function of what it names: parameters, the recipe's code, initial weights and the shard's samples.
 
-    Raises StalePlanError when the samples are not those that the parameters would place in this shard.
+    ``features``: of the samples, where training sees those in place of images. Raises StalePlanError when the
+    samples are not those that the parameters would place in this shard.
     """
     check_placement(params, shard_id, classes, shard)
-    return plan_samples(params, shard_id, classes, initial_weights, shard)
+    return plan_samples(params, shard_id, classes, initial_weights, shard, features=features)
 
 
-def plan_samples(params: Params, shard_id: int, classes: int, initial_weights: str, shard: Shard) -> ShardPlan:
+def plan_samples(
+    params: Params,
+    shard_id: int,
+    classes: int,
+    initial_weights: str,
+    shard: Shard,
+    *,
+    features: FeatureRows | None = None,
+) -> ShardPlan:
     """``make_plan`` of samples that are known to lie where the parameters place them; their images are not needed."""
-    recipe = make_recipe(params, shard_id, classes, initial_weights)
+    recipe = make_recipe(params, shard_id, classes, initial_weights, None if features is None else features.width)
     return ShardPlan(
         recipe=recipe,
-        keys=tuple(key_chain(recipe.key, shard, params.sisa.slices)),
+        keys=tuple(key_chain(recipe.key, shard, params.sisa.slices, features)),
         samples=tuple(np.bincount(shard.slices, minlength=params.sisa.slices).tolist()),
         merkle_root=merkle_root(sample_digests(shard)),
     )
@@ -102,9 +120,11 @@ def lies_in(params: Params, shard_id: int, shard: Shard, key: bytes | None) -> b
     return slots == [(shard_id, slice_id) for slice_id in shard.slices.tolist()]
 
 
-def check_plan(plan: ShardPlan, params: Params, initial_weights: str, shard: Shard) -> None:
-    """Raise StalePlanError when a plan was made for other parameters, code, weights or samples than these."""
-    now = make_plan(params, plan.shard, plan.recipe.classes, initial_weights, shard)
+def check_plan(
+    plan: ShardPlan, params: Params, initial_weights: str, shard: Shard, features: FeatureRows | None = None
+) -> None:
+    """Raise StalePlanError when a plan was made for other parameters, code, weights, samples or features than these."""
+    now = make_plan(params, plan.shard, plan.recipe.classes, initial_weights, shard, features=features)
     if now.recipe != plan.recipe:
         raise StalePlanError(f"the plan of shard {plan.shard} was made for other parameters, code or initial weights")
     if now != plan:

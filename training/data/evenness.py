@@ -85,21 +85,19 @@ def in_words(even: Evenness) -> list[str]:
     return sentences
 
 
-def warn(even: Evenness, batch_size: int) -> None:
+def warn(even: Evenness) -> None:
     """Log what ``too_small`` finds."""
-    for sentence in too_small(even, batch_size):
+    for sentence in too_small(even):
         logger.warning(sentence)
 
 
-def too_small(even: Evenness, batch_size: int) -> list[str]:
+def too_small(even: Evenness) -> list[str]:
     """What is too small to train on, a sentence each; none where all is well.
 
     - A shard without samples abstains.
     - A shard that lacks a class never answers with it, so whatever it answers to a picture of that class is wrong.
     - With fewer than ten samples of a class a network from scratch learns these samples rather than the class (a rule
       of thumb; what a shard answers about it is then as good as noise in the vote).
-    - A slice smaller than a batch adds less than one step an epoch: a checkpoint that costs as much as any other
-      and hardly saves anything when one of the slices after it is retrained.
     """
     shards = even.slices.sum(axis=1)
     used = np.flatnonzero(shards)
@@ -121,17 +119,26 @@ def too_small(even: Evenness, batch_size: int) -> list[str]:
         sentences.append(f"{len(few)} times a shard has fewer than {FEW} samples of a class ({_some(few)})")
     if sentences:
         sentences[-1] += "; use fewer shards (sisa.shards)"
-    slices = even.slices[used]
-    short = [
-        f"{slices[row, slice_id]} in slice {slice_id} of shard {used[row]}"
-        for row, slice_id in np.argwhere(slices < batch_size)
-    ]
-    if short:
-        sentences.append(
-            f"{len(short)} of {slices.size} slices have fewer samples than a batch of {batch_size} ({_some(short)}); "
-            "use fewer slices (sisa.slices) or a smaller training.batch_size"
-        )
     return sentences
+
+
+def short_slices(slices: NDArray[np.int64], batch_size: int) -> list[str]:
+    """A sentence where slices are smaller than a batch; ``slices``: (S, R) samples in each.
+
+    Such a slice adds less than one step an epoch: its checkpoint costs as much as any other and hardly saves anything
+    when one of the slices after it is retrained.
+    """
+    used = slices.sum(axis=1) > 0
+    short = [
+        f"{slices[shard_id, slice_id]} in slice {slice_id} of shard {shard_id}"
+        for shard_id, slice_id in np.argwhere((slices < batch_size) & used[:, None])
+    ]
+    if not short:
+        return []
+    return [
+        f"{len(short)} of {slices[used].size} slices have fewer samples than a batch of {batch_size} ({_some(short)}); "
+        "use fewer slices (sisa.slices) or a smaller training.batch_size"
+    ]
 
 
 def _some(parts: Sequence[object]) -> str:

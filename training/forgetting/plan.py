@@ -17,6 +17,7 @@ from pydantic import Field
 
 from training.chain.initial_weights import initial_weights_digest
 from training.chain.plan import ShardPlan, plan_samples, retrained
+from training.data.features import index_features
 from training.data.placement import assign_slots, placement_key, placement_names
 from training.data.requests import read_asked
 from training.data.store import Shard, load_shard
@@ -25,6 +26,7 @@ from training.data.summary import Summary, read_summary
 from training.errors import DamagedError, ForgetListError
 from training.evaluation.reports import Absent, Report
 from training.forgetting.speed import Speed, measured_speed, minutes_at
+from training.learning import FrozenNetwork
 from training.memory.suppressed import read_memory
 from training.params import Params
 from training.workspace import Workspace
@@ -100,9 +102,14 @@ def next_run(workspace: Workspace, sample_ids: Collection[str] = ()) -> NextRun:
     losses = Counter(shard_id for (shard_id, _), leaves in zip(places, leaving, strict=True) if leaves)
     weights, classes = initial_weights_digest(workspace.root, params.network), len(summary.classes)
     retained = [index for index, leaves in enumerate(leaving) if not leaves]
+    features = None
+    if isinstance(params.network, FrozenNetwork):
+        features = index_features(workspace.features_file(shard_id) for shard_id in range(len(summary.retained)))
     return NextRun(
         plans=tuple(
-            plan_samples(params, shard_id, classes, weights, shard)
+            plan_samples(
+                params, shard_id, classes, weights, shard, features=None if features is None else features.of(shard)
+            )
             for shard_id, shard in enumerate(
                 placed(workspace, params, rows[retained], [places[index] for index in retained])
             )

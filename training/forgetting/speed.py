@@ -38,8 +38,8 @@ def measured_speed(workspace: Workspace, plans: Sequence[ShardPlan]) -> Speed | 
         return Absent(absent="nothing that was trained is on record here yet")
     if not measured:
         return Absent(
-            absent="nothing on record was trained with these parameters (network, image size, batch size, precision, "
-            "augmentation, threads)"
+            absent="nothing on record was trained with these parameters (network, image size, features, method, batch "
+            "size, precision, augmentation, threads)"
         )
     device = measured[-1].device
     measured = [cost for cost in measured if cost.device == device]
@@ -74,8 +74,8 @@ def last_plans(workspace: Workspace, plans: Sequence[ShardPlan]) -> Iterator[Sha
 
 def pace(recipe: Recipe) -> tuple[object, ...]:
     """What of a recipe decides how long a sample takes."""
-    how = recipe.training
-    return recipe.network.name, recipe.image_size, how.batch_size, how.precision, how.augmentation, how.threads
+    how = recipe.training.model_dump(include={"method", "batch_size", "precision", "augmentation", "threads"})
+    return recipe.network.name, recipe.image_size, recipe.features, *sorted(how.items())
 
 
 def minutes_at(speed: Speed | Absent, sample_epochs: float) -> float | Absent:

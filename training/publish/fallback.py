@@ -20,7 +20,7 @@ from training.memory.suppressed import Memory
 from training.publish.events import Entry, Published
 from training.publish.history import absent, withdrawn_models
 from training.publish.memory import touched
-from training.publish.provenance import graph_digest
+from training.publish.model_file import make_model
 from training.publish.record import ShardRecord
 from training.workspace import Workspace
 
@@ -69,11 +69,8 @@ def earlier_slice(
     except CheckpointError as error:
         logger.warning("shard %d cannot answer from slice %d: %s", shard.shard, deepest, error)
         return None
-    from training.publish.export import export  # torch takes seconds to import
-
     provenance = {"key": key, "shard": str(shard.shard), "slice": str(deepest)}
-    graph_file = workspace.graphs_folder / graph_digest(plan.recipe)[:16]
-    content, _ = export(plan.recipe, checkpoint.weights, graph_file, provenance)
+    content, _ = make_model(workspace, plan.recipe, checkpoint.weights, provenance)
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 in withdrawn_models(entries):
         return None

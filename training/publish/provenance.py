@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from training.chain.plan import ShardPlan
 from training.errors import DamagedError
 from training.files import sha256_file
+from training.learning import FrozenNetwork
 from training.publish.record import ShardRecord
 from training.recipe.common.recipe import Recipe
 from training.syntax import code_digest
@@ -38,12 +40,22 @@ def check_record(record: ShardRecord, plan: ShardPlan, onnx_file: Path) -> None:
 
 def graph_digest(recipe: Recipe) -> str:
     """Hex SHA-256 of everything but weights that makes an ONNX file: network, sizes, code and exporters."""
-    code = Path(__file__).with_name("export.py").read_text(encoding="utf-8")
+    frozen = isinstance(recipe.network, FrozenNetwork)
+    module, packages = (
+        ("head.py", ("onnx",)) if frozen else ("export.py", ("torch", "torchvision", "onnx", "onnxscript"))
+    )
     parts = {
-        "network": recipe.network.model_dump(exclude={"weights"}),
+        "network": recipe.initial_weights if frozen else recipe.network.model_dump(exclude={"weights"}),
         "classes": recipe.classes,
         "image_size": recipe.image_size,
-        "code": {**recipe.code, "export": code_digest(code)},
-        "versions": {name: version(name) for name in ("torch", "torchvision", "onnx", "onnxscript")},
+        "features": recipe.features,
+        "code": {**recipe.code, "export": module_digest(module)},
+        "versions": {name: version(name) for name in packages},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def module_digest(name: str) -> str:
+    """Of what the code of a module beside this one does."""
+    return code_digest(Path(__file__).with_name(name).read_text(encoding="utf-8"))

@@ -182,7 +182,7 @@ def show_evenness(params: Params, dealt: Partition) -> None:
     even = evenness(dealt, params.sisa.slices)
     for sentence in in_words(even):
         print(sentence)
-    warn(even, params.training.batch_size)
+    warn(even)
 
 
 def summary(params: Params, lists: Sequence[Entry], dealt: Partition) -> Summary:

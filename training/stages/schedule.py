@@ -6,21 +6,28 @@ shards that are no longer in ``sisa.shards``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from training.chain.initial_weights import initial_weights_digest
 from training.chain.plan import ShardPlan, in_words, load_plan, make_plan, retrained
+from training.data.evenness import short_slices
+from training.data.features import read_features
 from training.data.store import load_shard
 from training.data.summary import placement, read_summary
 from training.errors import DamagedError, StalePlanError
 from training.files import json_bytes, remove, write_if_changed
+from training.learning import FrozenNetwork, Sgd
 from training.stages.run import run
 from training.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 
 def schedule(workspace: Workspace) -> None:
@@ -35,10 +42,17 @@ def schedule(workspace: Workspace) -> None:
     say_if_keys_changed(workspace)
     plans = []
     for shard_id in params.sisa.shards:
-        plan = make_plan(params, shard_id, classes, weights, load_shard(workspace.shard_file(shard_id)))
+        shard = load_shard(workspace.shard_file(shard_id))
+        features = None
+        if isinstance(params.network, FrozenNetwork):
+            features = read_features(workspace.features_file(shard_id)).of(shard)
+        plan = make_plan(params, shard_id, classes, weights, shard, features=features)
         write_if_changed(workspace.plan_file(shard_id), json_bytes(plan.model_dump(mode="json")))
         plans.append(plan)
     prune(workspace, params.sisa.shards)
+    if isinstance(params.training, Sgd):
+        for sentence in short_slices(np.array([plan.samples for plan in plans]), params.training.batch_size):
+            logger.warning(sentence)
     show(plans, retrained(workspace, plans))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from training.learning import Sgd
+from training.learning import by_sgd
 from training.recipe.common.recipe import Recipe
 from training.recipe.common.schedule import make_epoch
 from training.recipe.common.step import AnyStep
@@ -34,8 +34,7 @@ def train_slice(
     told epoch and number of samples after each step. Raises FloatingPointError when the loss is no
     longer finite.
     """
-    training, device = recipe.training, images.device
-    assert isinstance(training, Sgd)
+    training, device = by_sgd(recipe.training), images.device
     generator = torch.Generator().manual_seed(recipe.seed_for(slice_id, "order"))
     torch.manual_seed(recipe.seed_for(slice_id, "dropout"))
     step.forget_momentum()

@@ -15,7 +15,8 @@ from training.recipe.common.keyed_hash import keyed_hash
 class Recipe(BaseModel):
     """What a shard is trained with; its key is what the shard's key chain begins with.
 
-    ``initial_weights``: hex SHA-256 of the weights to start from, ``none`` for random ones. ``code``:
+    ``initial_weights``: hex SHA-256 of the weights to start from, or of the frozen backbone; ``none`` for random ones.
+    ``features``: how many a sample has, where the model takes those of a backbone in place of images. ``code``:
     digests of the folders of ``training/recipe/`` that are run. The device and the versions of
     packages are left out on purpose: each checkpoint records them instead.
     """
@@ -27,6 +28,7 @@ class Recipe(BaseModel):
     slices: int
     classes: int
     image_size: int
+    features: int | None
     network: AnyNetwork
     initial_weights: str
     training: Training

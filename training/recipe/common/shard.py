@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from training.learning import Sgd
+from training.learning import by_sgd
 from training.recipe.common.loop import train_slice
 from training.recipe.common.recipe import Recipe
 from training.recipe.common.slices import State, TrainedSlice, union_size
@@ -36,14 +36,13 @@ def train_slices(
 ) -> Iterator[TrainedSlice]:
     """Train the ``stale`` slices, rising, each from the result of the slice before.
 
-    ``network``: as initialised, on the CPU. ``images``: (N, H, W, 3) uint8 (or whatever the network takes), ``labels`` and ``slices``:
-    (N,), sorted by slice, so that a slice trains on a prefix of them (Bourtoule et al., "Machine
-    Unlearning", IEEE S&P 2021, section IV). ``load(r)``: the weights after slice r, where it is not
+    ``network``: as initialised, on the CPU. ``images``: (N, H, W, 3) uint8, or features where it takes those;
+    ``labels`` and ``slices``: (N,), sorted by slice, so that a slice trains on a prefix of them (Bourtoule et al.,
+    "Machine Unlearning", IEEE S&P 2021, section IV). ``load(r)``: the weights after slice r, where it is not
     stale. ``on_batch`` is told slice, epoch and number of samples after each step. Raises
     FloatingPointError when the loss is no longer finite.
     """
-    how = recipe.training
-    assert isinstance(how, Sgd)
+    how = by_sgd(recipe.training)
     image_tensor, label_tensor = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
     step = make_step(network.to(device), how, image_tensor[: union_size(slices, max(stale, default=-1))])
     trained = -1  # the slice that ``network`` comes from; -1 is the initialisation

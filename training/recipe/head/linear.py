@@ -8,7 +8,8 @@ from torch import nn
 from training.recipe.common.recipe import Recipe
 
 
-def initial_head(recipe: Recipe, width: int) -> nn.Module:
-    """(N, ``width``) features to (N, C) logits; its weights are random by seed and shard."""
+def initial_head(recipe: Recipe) -> nn.Module:
+    """(N, D) features to (N, C) logits; its weights are random by seed and shard."""
+    assert recipe.features is not None
     torch.manual_seed(recipe.seed_for(-1, "initialisation"))
-    return nn.Linear(width, recipe.classes)
+    return nn.Linear(recipe.features, recipe.classes)

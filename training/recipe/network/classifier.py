@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.learning import Network
+from training.learning import AnyNetwork, trained_network
 from training.recipe.network.resnet9 import resnet9
 
 # Mean and standard deviation by channel, of values in [0, 1].
@@ -33,8 +33,9 @@ class Classifier(nn.Module):
         return logits
 
 
-def build_network(network: Network, classes: int) -> Classifier:
-    """An untrained network; its weights come from torch's global generator."""
+def build_network(network: AnyNetwork, classes: int) -> Classifier:
+    """An untrained network; its weights come from torch's global generator. Raises TypeError for a frozen one."""
+    network = trained_network(network)
     backbone = {"resnet18": resnet18, "resnet9": resnet9}[network.name](classes)
     return Classifier(backbone, network.normalisation)
 
