@@ -85,6 +85,7 @@ SMALL: dict[str, Any] = {
 
 STAGES = {
     "partition": "partition",
+    "features": "features",
     "schedule": "schedule",
     "train": "train_and_offer",
     "assemble": "assemble_and_publish",
@@ -95,7 +96,7 @@ STAGES = {
 }
 
 
-MODELS = ("partition", "schedule", "train", "assemble")  # what makes models; the stages after them judge
+MODELS = ("partition", "features", "schedule", "train", "assemble")  # what makes models; the stages after them judge
 
 
 def run_stages(workspace: Workspace, *names: str) -> None:

@@ -60,7 +60,13 @@ def test_training_takes_from_serving_only_what_both_must_do_alike(module: str) -
     assert not [name for name in taken if not name.startswith(SHARED)]
 
 
-TORCH = ("training.recipe", "training.engine.trainer", "training.publish.export", "training.chain.initial_weights")
+TORCH = (
+    "training.recipe",
+    "training.backbone.make",
+    "training.engine.descent",
+    "training.publish.export",
+    "training.chain.initial_weights",
+)
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("training")])
@@ -70,7 +76,17 @@ def test_torch_is_imported_where_it_is_needed_and_nowhere_else(module: str) -> N
 
 
 # The recipe decides weights, and its folder is what keys digest: nothing outside may decide anything for it.
-RECIPE_IMPORTS = {"training.errors", "training.params", "numpy", "pydantic", "safetensors", "torch", "torchvision"}
+RECIPE_IMPORTS = {
+    "training.errors",
+    "training.learning",
+    "numpy",
+    "pydantic",
+    "safetensors",
+    "scipy",
+    "threadpoolctl",
+    "torch",
+    "torchvision",
+}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("training.recipe.")])

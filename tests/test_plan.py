@@ -246,7 +246,8 @@ def test_minutes_are_sample_epochs_at_the_speed_that_was_measured(trained: Proje
     trained.forget(*(trained.victim(shard_id, 0) for shard_id in (0, 1, 2)))
     trained.stages("partition", "schedule")  # no key is what it was, and nothing is trained
     assert planned(trained).speed == Absent(
-        absent="nothing on record was trained with these parameters (network, image size, batch size, precision, "
+        absent="nothing on record was trained with these parameters (network, image size, features, method, "
+        "batch size, precision, "
         "augmentation, threads)"
     )
 

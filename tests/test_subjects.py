@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.subjects import cost, expected
 from training.check import check
-from training.data.evenness import Evenness, in_words, short_slices, too_small
+from training.data.evenness import Evenness, in_words, too_small
 from training.data.subjects import read_subjects, subject_of_path
 from training.drills.project_copy import begin
 from training.errors import CheckError, ForgetListError, ParamsError, SourceError
@@ -418,7 +418,7 @@ def test_38_pictures_on_5_times_5_slices_are_too_few(create: Create, caplog: pyt
         for name in ("cat", "dog"):
             for number in range(count):
                 draw(project.folder / f"photos/{split}/{name}/{number}.png", (10 * number, 0, 0))
-    project.stages("partition")
+    project.stages("partition", "features", "schedule")
     assert "times a shard has fewer than 10 samples of a class" in caplog.text
     assert "25 of 25 slices have fewer samples than a batch of 32" in caplog.text
 
@@ -437,7 +437,6 @@ def test_what_is_printed_names_the_smallest_and_the_largest() -> None:
         "their own ids",
     ]
     assert too_small(counted) == []
-    assert short_slices(counted.slices, batch_size=20) == []
 
 
 def test_what_is_too_small_is_named() -> None:
@@ -447,10 +446,6 @@ def test_what_is_too_small_is_named() -> None:
         "1 of 4 shards have no samples and abstain (3)",
         "1 times a shard has no sample of a class, so it never answers with it ('dog' in shard 2)",
         "1 times a shard has fewer than 10 samples of a class (9 of 'dog' in shard 1); use fewer shards (sisa.shards)",
-    ]
-    assert short_slices(counted.slices, batch_size=20) == [
-        "1 of 6 slices have fewer samples than a batch of 20 (19 in slice 0 of shard 0); use fewer slices "
-        "(sisa.slices) or a smaller training.batch_size",
     ]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 
 def in_words(path: Path | str, error: ValidationError, model: type[BaseModel]) -> str:
@@ -12,11 +13,12 @@ def in_words(path: Path | str, error: ValidationError, model: type[BaseModel]) -
     count = error.error_count()
     lines = [f"{path}: {count} invalid parameter{'s' if count > 1 else ''}"]
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
+        loc, section = _without_tags(problem["loc"], model)
+        key = ".".join(str(part) for part in loc)
         if problem["type"] == "missing":
             lines.append(f"  {key}: missing; it must be given")
         elif problem["type"] == "extra_forbidden":
-            allowed = ", ".join(_keys_beside(problem["loc"], model))
+            allowed = ", ".join(section.model_fields)
             lines.append(f"  {key}: no such key (misspelt?); allowed here: {allowed}")
         else:
             reason = problem["msg"].removeprefix("Value error, ")
@@ -25,11 +27,28 @@ def in_words(path: Path | str, error: ValidationError, model: type[BaseModel]) -
     return "\n".join(lines)
 
 
-def _keys_beside(loc: tuple[int | str, ...], section: type[BaseModel]) -> list[str]:
-    """The keys allowed where ``loc`` lies in a document of ``section``."""
-    for part in loc[:-1]:
-        annotation = section.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        assert issubclass(annotation, BaseModel)
-        section = annotation
-    return list(section.model_fields)
+def _without_tags(
+    loc: tuple[int | str, ...], section: type[BaseModel]
+) -> tuple[tuple[int | str, ...], type[BaseModel]]:
+    """Where ``loc`` is in a document of ``section``, and the section that it lies in.
+
+    Of a section that may be one of several kinds pydantic names the kind as well, which no document does.
+    """
+    place: list[int | str] = []
+    kinds: dict[str, type[BaseModel]] = {}
+    for part in loc:
+        if str(part) in kinds:
+            section, kinds = kinds[str(part)], {}
+            continue
+        place.append(part)
+        field = section.model_fields.get(str(part))
+        if field is None:
+            continue
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and part != loc[-1]:
+            section = field.annotation
+        kinds = {
+            kind.__metadata__[0].tag: kind.__origin__
+            for kind in get_args(field.annotation)
+            if get_origin(kind) is Annotated and isinstance(kind.__metadata__[0], Tag)
+        }
+    return tuple(place), section

@@ -41,10 +41,7 @@ class Workspace:
 
     @property
     def project_root(self) -> Path:
-        """``root``, but for one of DVC's temporary copies the project that it is a copy of.
-
-        What was forgotten is remembered in the project alone; its copies read it there.
-        """
+        """``root``, but for one of DVC's temporary copies the project: what was forgotten is remembered there alone."""
         parts = self.root.parts
         for start in range(len(parts)):
             if parts[start : start + 3] == EXPERIMENTS:
@@ -62,12 +59,10 @@ class Workspace:
         return self.root / "forget"
 
     @property
-    def private_folder(self) -> Path:
-        """Requests that git is never told of: `sisa forget add` writes them."""
+    def private_folder(self) -> Path:  # of requests that git is never told of
         return self.project_root / "forget/private"
 
-    def source_folder(self, params: Params) -> Path:
-        """The folder that ``data.root`` names; an absolute one is taken as it is."""
+    def source_folder(self, params: Params) -> Path:  # an absolute one is taken as it is
         return self.root / params.data.root
 
     def subjects_file(self, params: Params) -> Path | None:
@@ -93,20 +88,17 @@ class Workspace:
         return self.root / "data/poisoned.txt"
 
     @property
-    def copies_file(self) -> Path:
-        """What partition found to be a copy of what is forgotten."""
+    def copies_file(self) -> Path:  # of what is forgotten
         return self.root / "data/copies.csv"
 
-    def own_file(self, name: str) -> Path:
-        """``.sisa/NAME`` of this folder, also in an experiment's copy: what is known of its own files."""
+    def own_file(self, name: str) -> Path:  # of this folder, also in an experiment's copy
         return self.root / ".sisa" / name
 
     def shard_file(self, shard_id: int) -> Path:
         return self.shards_folder / f"shard-{shard_id}.npy"
 
     @property
-    def features_folder(self) -> Path:
-        """What a frozen backbone says of every picture."""
+    def features_folder(self) -> Path:  # of a frozen backbone
         return self.root / "data/features"
 
     def features_file(self, shard_id: int) -> Path:
@@ -172,6 +164,9 @@ class Workspace:
     def onnx_folder(self) -> Path:
         return self.models_folder / "onnx"
 
+    def published_backbone(self, sha256: str) -> Path:
+        return self.onnx_folder / f"backbone-{sha256[:16]}.onnx"
+
     def published_file(self, shard_id: int, sha256: str) -> Path:
         return self.onnx_folder / f"shard-{shard_id}-{sha256[:16]}.onnx"
 
@@ -190,16 +185,14 @@ class Workspace:
         return self.memory_folder / "suppressed.jsonl"
 
     @property
-    def unfinished_run(self) -> Path:
-        """Is there while `sisa forget run` is at work, and after one that did not come to its end."""
+    def unfinished_run(self) -> Path:  # there while `sisa forget run` is at work, or after it was cut short
         return self.memory_folder / "run-unfinished"
 
     @property
     def members_folder(self) -> Path:
         return self.memory_folder / "members"
 
-    def members_file(self, sha256: str) -> Path:
-        """What a published model was trained on; ``sha256``: that of its file."""
+    def members_file(self, sha256: str) -> Path:  # what the published model of this digest was trained on
         return self.members_folder / f"{sha256}.npy"
 
     @property
@@ -207,8 +200,7 @@ class Workspace:
         return self.memory_folder / "ledger.jsonl"
 
     @property
-    def ledger_export(self) -> Path:
-        """The ledger's copy for git."""
+    def ledger_export(self) -> Path:  # for git
         return self.project_root / "models/ledger.jsonl"
 
     # What is reported.
@@ -228,8 +220,7 @@ class Workspace:
     def drill_reports(self) -> Path:
         return self.reports_folder / "drills"
 
-    def report(self, name: str) -> Path:
-        """``reports/NAME``: one of the stages' own reports, as ``metrics.json``."""
+    def report(self, name: str) -> Path:  # one of the stages' own, as ``metrics.json``
         return self.reports_folder / name
 
     @property
@@ -243,14 +234,11 @@ class Workspace:
         return self.own_file("locks")
 
     def shard_lock(self, shard_id: int) -> AbstractContextManager[None]:
-        """Hold a shard's checkpoints and export for this process; log for whom while another holds them.
-
-        A killed ``dvc`` can leave its trainer running: this is what keeps a second one away from its files.
-        """
+        """Hold a shard's checkpoints and export: a killed ``dvc`` can leave its trainer running."""
         return hold(self.locks_folder, f"shard-{shard_id}", f"shard {shard_id}")
 
     def partition_lock(self) -> AbstractContextManager[None]:
-        """Hold the shard files for this process: one that was left over must not write what was asked before."""
+        """Hold the shard files: a process that was left over must not write what was asked before."""
         return hold(self.locks_folder, "partition", "partition")
 
     def run_lock(self) -> AbstractContextManager[None]:

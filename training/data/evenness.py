@@ -122,24 +122,5 @@ def too_small(even: Evenness) -> list[str]:
     return sentences
 
 
-def short_slices(slices: NDArray[np.int64], batch_size: int) -> list[str]:
-    """A sentence where slices are smaller than a batch; ``slices``: (S, R) samples in each.
-
-    Such a slice adds less than one step an epoch: its checkpoint costs as much as any other and hardly saves anything
-    when one of the slices after it is retrained.
-    """
-    used = slices.sum(axis=1) > 0
-    short = [
-        f"{slices[shard_id, slice_id]} in slice {slice_id} of shard {shard_id}"
-        for shard_id, slice_id in np.argwhere((slices < batch_size) & used[:, None])
-    ]
-    if not short:
-        return []
-    return [
-        f"{len(short)} of {slices[used].size} slices have fewer samples than a batch of {batch_size} ({_some(short)}); "
-        "use fewer slices (sisa.slices) or a smaller training.batch_size"
-    ]
-
-
 def _some(parts: Sequence[object]) -> str:
     return ", ".join([*map(str, parts[:3]), *(["…"] if len(parts) > 3 else [])])

@@ -40,9 +40,8 @@ def bring_out(
     if manifest is None:
         manifest = make_manifest(workspace, release, entries, str(stamp["previous"]), trained=trained)
         entry = entry_of(manifest, stamp)
-    for shard, content in zip(manifest.voters, models, strict=True):
-        assert shard.sha256 is not None
-        path = workspace.published_file(shard.shard, shard.sha256)
+    for file, content in zip(files_of(manifest), models, strict=True):
+        path = workspace.models_folder / file
         if not path.is_file() or path.read_bytes() != content:
             write_atomic(path, content)
     if entry is not None:
@@ -69,14 +68,17 @@ def make_manifest(
 
     ``entries``: of the ledger before it. ``head``: hex SHA-256 of the last of them. ``generation``: 0 for the next.
     """
-    shards = []
+    shards, backbone = [], release.backbone
+    if backbone is not None:
+        path = workspace.published_backbone(backbone.sha256)
+        backbone = backbone.model_copy(update={"file": path.relative_to(workspace.models_folder).as_posix()})
     for shard in release.shards:
         if shard.sha256 is not None:
             path = workspace.published_file(shard.shard, shard.sha256)
             shard = shard.model_copy(update={"file": path.relative_to(workspace.models_folder).as_posix()})  # noqa: PLW2901
         shards.append(shard)
     return Manifest(
-        **{**dict(as_release(release)), "shards": tuple(shards)},
+        **{**dict(as_release(release)), "shards": tuple(shards), "backbone": backbone},
         generation=generation or generation_of(last_generation(entries)) + 1,
         ledger=LedgerHead(length=len(entries), head=head) if entries else None,
         open_requests=open_requests(entries, release, trained=trained),
@@ -89,18 +91,23 @@ def as_release(release: Release) -> Release:
 
 
 def read_models(workspace: Workspace, release: Release) -> list[bytes]:
-    """The release's models. Raises PublishError when one is not the one that is listed."""
+    """What ``files_of`` names. Raises PublishError when one is not the one that is listed."""
     models = []
-    for shard in release.voters:
-        assert shard.file is not None
-        path = workspace.models_folder / shard.file
+    for file, sha256 in files_of(release).items():
+        path = workspace.models_folder / file
         content = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(content).hexdigest() != shard.sha256:
+        if hashlib.sha256(content).hexdigest() != sha256:
             raise PublishError(
                 f"{path} is missing or not the model that {workspace.release_file} lists; nothing was published"
             )
         models.append(content)
     return models
+
+
+def files_of(release: Release) -> dict[str, str]:
+    """The files that answer, relative to the folder of models, and the SHA-256 of each: backbone, then shards."""
+    files = {} if release.backbone is None else {release.backbone.file: release.backbone.sha256}
+    return files | {str(shard.file): str(shard.sha256) for shard in release.voters}
 
 
 def digests(manifest: Manifest) -> dict[str, object]:
@@ -111,6 +118,6 @@ def digests(manifest: Manifest) -> dict[str, object]:
 
 def prune(workspace: Workspace, manifest: Manifest) -> None:
     """Delete published models that the manifest does not list: they have seen what is forgotten."""
-    keep = {workspace.models_folder / shard.file for shard in manifest.voters if shard.file is not None}
+    keep = {workspace.models_folder / file for file in files_of(manifest)}
     for path in set(workspace.onnx_folder.glob("*")) - keep:
         remove(path)

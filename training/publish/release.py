@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from serving.ensemble.manifest import Forgotten, Release, ShardEntry
-from training.chain.plan import load_plan
+from serving.ensemble.manifest import BackboneEntry, Forgotten, Release, ShardEntry
+from training.chain.plan import ShardPlan, load_plan
 from training.data.summary import read_summary
 from training.errors import DamagedError
 from training.files import write_if_changed
+from training.learning import FrozenNetwork
 from training.publish.provenance import check_record
 from training.publish.record import ShardRecord, load_record
 from training.workspace import Workspace
@@ -24,9 +25,8 @@ def assemble(workspace: Workspace) -> Release:
     """
     params = workspace.read_params()
     partition = read_summary(workspace.partition_file)
-    shards = []
-    for shard_id in params.sisa.shards:
-        plan = load_plan(workspace.plan_file(shard_id))
+    shards, plans = [], [load_plan(workspace.plan_file(shard_id)) for shard_id in params.sisa.shards]
+    for shard_id, plan in zip(params.sisa.shards, plans, strict=True):
         record = load_record(workspace.export_record(shard_id))
         check_record(record, plan, workspace.export_file(shard_id))
         shards.append(listed(record))
@@ -37,9 +37,20 @@ def assemble(workspace: Workspace) -> Release:
         forgotten=Forgotten(**partition.forgotten.model_dump()),
         placement_key_digest=None if partition.placement is None else partition.placement.key_digest,
         shards=tuple(shards),
+        backbone=backbone(plans[0]),
     )
     write_if_changed(workspace.release_file, release.to_bytes())
     return release
+
+
+def backbone(plan: ShardPlan) -> BackboneEntry | None:
+    """The backbone whose features a plan's shard takes, as the candidate lists it."""
+    recipe = plan.recipe
+    if not isinstance(recipe.network, FrozenNetwork):
+        return None
+    assert recipe.features is not None
+    file = recipe.network.backbone.removeprefix("models/")
+    return BackboneEntry(file=file, sha256=recipe.initial_weights, features=recipe.features)
 
 
 def listed(record: ShardRecord) -> ShardEntry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from tqdm import tqdm
 
 from serving.ensemble.loading import Ensemble, open_ensemble
 from serving.ensemble.manifest import EnsembleUnavailable
+from training.data.features import read_features
+from training.data.store import Shard
 from training.errors import DamagedError
 from training.publish.candidate import read_release
 from training.workspace import Workspace
@@ -25,6 +28,15 @@ def open_candidate(workspace: Workspace) -> Ensemble:
         return open_ensemble(read_release(workspace), workspace.models_folder, threads=os.cpu_count() or 1)
     except EnsembleUnavailable as error:
         raise DamagedError(str(error)) from error
+
+
+def answers(ensemble: Ensemble, shard: Shard, rows: Sequence[int], features_file: Path) -> NDArray[np.float32]:
+    """``predict`` for some ``rows`` of a shard file; from the features beside it, where models take those."""
+    if ensemble.backbone is None:
+        return predict(ensemble, rows, shard.images.__getitem__)
+    features = read_features(features_file)
+    features.of(shard)
+    return ensemble.head_probabilities(features.rows()[rows])
 
 
 def predict(

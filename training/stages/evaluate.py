@@ -14,7 +14,7 @@ from training.evaluation.reports import Metrics
 from training.evaluation.roc import Ints
 from training.evaluation.voting import accuracy_by_shard_count, agreement, robust_accuracy
 from training.files import csv_bytes, write_atomic
-from training.stages.candidate import open_candidate, predict
+from training.stages.candidate import answers, open_candidate
 from training.stages.run import run
 from training.workspace import Workspace
 
@@ -25,7 +25,7 @@ Labels = Mapping[Aggregation, Ints]  # (N,)
 def evaluate(workspace: Workspace) -> None:
     """Raises DamagedError when the test split or the candidate is missing or damaged."""
     test, ensemble = load_checked(workspace.test_file), open_candidate(workspace)
-    by_shard = predict(ensemble, range(len(test)), test.images.__getitem__)
+    by_shard = answers(ensemble, test, range(len(test)), workspace.test_features_file)
     mean, votes = mean_probabilities(by_shard), count_votes(by_shard)
     scores: Scores = {"mean": mean, "vote": votes}
     labels: Labels = {aggregation: choose(mean, votes, aggregation) for aggregation in AGGREGATIONS}

@@ -26,7 +26,7 @@ from training.files import csv_bytes, write_atomic
 from training.params import Params
 from training.publish.known import was_sample
 from training.recipe.common.keyed_hash import keyed_hash
-from training.stages.candidate import open_candidate, predict
+from training.stages.candidate import answers, open_candidate, predict
 from training.stages.run import run
 from training.workspace import Workspace
 
@@ -69,7 +69,7 @@ def answers_for_test(workspace: Workspace, params: Params, ensemble: Ensemble) -
     return Answers(
         labels=test.labels,
         shards=np.array([shard_id for shard_id, _ in slots]),
-        by_shard=predict(ensemble, range(len(test)), test.images.__getitem__),
+        by_shard=answers(ensemble, test, range(len(test)), workspace.test_features_file),
         served=ensemble.manifest.shard_ids,
     )
 
@@ -82,7 +82,11 @@ def answers_for_retained(workspace: Workspace, params: Params, ensemble: Ensembl
         labels=np.concatenate([shards[shard_id].labels[rows] for shard_id, rows in chosen.items()]),
         shards=np.repeat(list(chosen), [len(rows) for rows in chosen.values()]),
         by_shard=np.concatenate(
-            [predict(ensemble, rows, shards[shard_id].images.__getitem__) for shard_id, rows in chosen.items()], axis=1
+            [
+                answers(ensemble, shards[shard_id], rows, workspace.features_file(shard_id))
+                for shard_id, rows in chosen.items()
+            ],
+            axis=1,
         ),
         served=ensemble.manifest.shard_ids,
     )

@@ -11,13 +11,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from training.chain.initial_weights import initial_weights_digest
 from training.chain.plan import ShardPlan, in_words, load_plan, make_plan, retrained
-from training.data.evenness import short_slices
 from training.data.features import read_features
 from training.data.store import load_shard
 from training.data.summary import placement, read_summary
@@ -51,7 +49,7 @@ def schedule(workspace: Workspace) -> None:
         plans.append(plan)
     prune(workspace, params.sisa.shards)
     if isinstance(params.training, Sgd):
-        for sentence in short_slices(np.array([plan.samples for plan in plans]), params.training.batch_size):
+        for sentence in short_slices(plans, params.training.batch_size):
             logger.warning(sentence)
     show(plans, retrained(workspace, plans))
 
@@ -67,6 +65,28 @@ def say_if_keys_changed(workspace: Workspace) -> None:
                 "was trained with the earlier one is trained again, once"
             )
             return
+
+
+def short_slices(plans: Sequence[ShardPlan], batch_size: int) -> list[str]:
+    """A sentence where slices are smaller than a batch.
+
+    Such a slice adds less than one step an epoch: its checkpoint costs as much as any other and hardly saves anything
+    when one of the slices after it is retrained.
+    """
+    used = [plan for plan in plans if not plan.abstains]
+    short = [
+        f"{count} in slice {slice_id} of shard {plan.shard}"
+        for plan in used
+        for slice_id, count in enumerate(plan.samples)
+        if count < batch_size
+    ]
+    if not short:
+        return []
+    some = ", ".join([*short[:3], *(["…"] if len(short) > 3 else [])])
+    return [
+        f"{len(short)} of {sum(len(plan.samples) for plan in used)} slices have fewer samples than a batch of "
+        f"{batch_size} ({some}); use fewer slices (sisa.slices) or a smaller training.batch_size"
+    ]
 
 
 def show(plans: Sequence[ShardPlan], stale: Mapping[int, Sequence[int]]) -> None:
