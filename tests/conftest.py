@@ -17,6 +17,7 @@ import yaml
 from filelock import FileLock
 from hypothesis import settings
 
+from training.blocks import BLOCKS
 from training.chain.checkpoints import load_checkpoint
 from training.chain.plan import load_plan
 from training.data.store import Shard, load_shard
@@ -87,7 +88,7 @@ STAGES = {
     "partition": "partition",
     "features": "features",
     "schedule": "schedule",
-    "train": "train_and_offer",
+    "train": "train_block",
     "assemble": "assemble_and_publish",
     "evaluate": "evaluate",
     "membership": "membership",
@@ -104,8 +105,8 @@ def run_stages(workspace: Workspace, *names: str) -> None:
     for name in names or STAGES:
         stage = getattr(import_module(f"training.stages.{name}"), STAGES[name])
         if name == "train":
-            for shard_id in workspace.read_params().sisa.shards:
-                stage(workspace, shard_id)
+            for block in range(BLOCKS):
+                stage(workspace, block)
         else:
             stage(workspace)
 
@@ -209,7 +210,7 @@ class Project:
 
     def checkpoints(self) -> dict[str, str]:
         """Path to the digest of what two trainings of the same have in common: all but the seconds."""
-        plans = [load_plan(path) for path in sorted(self.workspace.plan_folder.iterdir())]
+        plans = [load_plan(path) for path in sorted(self.workspace.plan_folder.glob("shard-*"))]
         paths = {
             self.workspace.checkpoint_file(plan.shard, slice_id, key): key
             for plan in plans

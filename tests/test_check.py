@@ -49,7 +49,7 @@ def test_where_all_is_well_it_says_so_in_a_line_and_writes_nothing(project: Proj
 
 def test_everything_is_named_at_once(project: Project) -> None:
     params = project.folder / "params.yaml"
-    project.change(sisa__shards=3, network__weights="models/initial/mine.pt", device="cuda")
+    project.change(sisa__shards=-3, network__weights="models/initial/mine.pt", device="cuda")
     params.write_text(params.read_text().replace("slices:", "slice:"))
     shutil.rmtree(project.folder / "photos/test")
     link_to_nowhere(project.folder / "photos/train/cat/2.png")
@@ -62,7 +62,7 @@ def test_everything_is_named_at_once(project: Project) -> None:
     assert "Traceback" not in done.stderr
     for text in (
         "error: ",
-        "sisa.shards: expected a list written out, [0, 1, ..., S-1], found 3",
+        "sisa.shards: expected 1 to 100,000 shards, found -3",
         "sisa.slice: no such key (misspelt?); allowed here: shards, slices, aggregation",
         "sisa.slices: missing",
         "photos/test is not a folder",

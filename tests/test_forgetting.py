@@ -107,7 +107,7 @@ def test_a_cancelled_request_comes_back_and_its_withdrawn_model_does_not(trained
     trained.stages("partition", "schedule", "train", "assemble")
     assert pending(trained) == ()
     after = trained.models()
-    assert {name for name in before if before[name] != after[name]} == {"models/exports/shard-1.onnx"}
+    assert {name for name in before if before[name] != after[name]} == {"models/exports/block-1/shard-1.onnx"}
     assert trained.manifest()["shards"][1]["sha256"] != old  # another issue of the same weights
     assert old in withdrawn_models(read_history(trained.workspace))
 

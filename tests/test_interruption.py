@@ -33,7 +33,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -
 
 
 def checkpoints(project: Project) -> list[Path]:
-    return sorted((project.folder / "models/checkpoints/shard-0").glob("slice-*.safetensors"))
+    return sorted((project.folder / "models/checkpoints/block-0/shard-0").glob("slice-*.safetensors"))
 
 
 def trainers(project: Project) -> list[int]:
@@ -159,9 +159,9 @@ def test_a_drill_killed_in_mid_training_goes_on_from_its_last_checkpoint(create:
 def test_a_truncated_and_a_flipped_checkpoint_are_trained_again(trained: Project) -> None:
     before = trained.models()
     folder = trained.workspace.checkpoints_folder
-    (first,) = (folder / "shard-0").glob("slice-00-*")
-    (middle,) = (folder / "shard-1").glob("slice-01-*")
-    (last,) = (folder / "shard-2").glob("slice-02-*")
+    (first,) = (folder / "block-0/shard-0").glob("slice-00-*")
+    (middle,) = (folder / "block-1/shard-1").glob("slice-01-*")
+    (last,) = (folder / "block-2/shard-2").glob("slice-02-*")
     first.write_bytes(first.read_bytes()[:1000])
     flipped = bytearray(middle.read_bytes())
     flipped[len(flipped) // 2] ^= 16
@@ -174,11 +174,11 @@ def test_a_truncated_and_a_flipped_checkpoint_are_trained_again(trained: Project
 def test_a_checkpoint_that_has_seen_other_data_is_never_built_upon(trained: Project) -> None:
     before = trained.models()
     folder = trained.workspace.checkpoints_folder
-    (right,) = (folder / "shard-0").glob("slice-02-*")
-    (other,) = (folder / "shard-1").glob("slice-02-*")
+    (right,) = (folder / "block-0/shard-0").glob("slice-02-*")
+    (other,) = (folder / "block-1/shard-1").glob("slice-02-*")
     right.write_bytes(other.read_bytes())  # under the right name
-    (folder / "shard-0/slice-01-0123456789abcdef.safetensors").write_bytes(other.read_bytes())
-    (folder / "shard-0/.slice-02.tmp").write_bytes(b"left by a killed run")
+    (folder / "block-0/shard-0/slice-01-0123456789abcdef.safetensors").write_bytes(other.read_bytes())
+    (folder / "block-0/shard-0/.slice-02.tmp").write_bytes(b"left by a killed run")
     trained.stages("train", "assemble")
     assert trained.models() == before
 
@@ -189,7 +189,7 @@ def test_a_damaged_or_lost_export_is_made_again_without_training(
 ) -> None:
     caplog.set_level("INFO", logger="training")
     before = trained.models()
-    path = trained.workspace.exports_folder / name
+    path = trained.workspace.export_file(1).with_name(name)
     for content in (b"damaged", None):
         path.unlink()
         if content is not None:
@@ -295,7 +295,7 @@ def test_a_full_disk_says_so_and_loses_nothing(
 ) -> None:
     project = create("project", **SLOW).with_git()
     # Room for two checkpoints of 1.7 MB, not for the third.
-    target = project.folder / "models/checkpoints/shard-0"
+    target = project.folder / "models/checkpoints/block-0/shard-0"
     target.mkdir(parents=True)
     bind = subprocess.run(["mount", "--bind", str(small_disk), str(target)], check=False)
     assert bind.returncode == 0

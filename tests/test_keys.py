@@ -151,7 +151,7 @@ def test_a_changed_head_retrains_no_network_and_the_other_way_round(code: Path) 
     [
         ("common/schedule.py", "WARM_UP = 0.2", "WARM_UP = 0.3"),
         ("common/shard.py", "slice_id - 1 != trained", "slice_id - 2 != trained"),  # another predecessor
-        ("common/shard.py", 'side="right"', 'side="left"'),  # other samples
+        ("common/slices.py", 'side="right"', 'side="left"'),  # other samples
         ("common/keyed_hash.py", "sha256", "sha512"),
         ("network/initial.py", '"initialisation"', '"start"'),
     ],

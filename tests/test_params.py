@@ -67,7 +67,7 @@ def test_a_misspelt_key_is_named_with_what_is_allowed(tmp_path: Path) -> None:
     document = changed("training", lerning_rate=0.1)
     del document["training"]["learning_rate"]
     message = load(tmp_path, document)
-    assert "training.lerning_rate: no such key (misspelt?); allowed here: epochs_per_slice," in message
+    assert "training.lerning_rate: no such key (misspelt?); allowed here: method, epochs_per_slice," in message
     assert "learning_rate," in message
     assert "training.learning_rate: missing" in message
 
@@ -93,14 +93,24 @@ def test_a_misspelt_section_is_named(tmp_path: Path) -> None:
         ),
         ("training", {"momentum": 0}, "training: nesterov: true needs a momentum above 0, got 0"),
         ("sisa", {"slices": 0}, "sisa.slices: input should be greater than or equal to 1, found 0"),
-        ("sisa", {"shards": None}, "sisa.shards: expected a list written out, [0, 1, ..., S-1], found None"),
+        (
+            "sisa",
+            {"shards": None},
+            "sisa.shards: expected a number of shards, or a list written out, [0, 1, ..., S-1], found None",
+        ),
         ("sisa", {"shards": [[0, 1], [2]]}, "sisa.shards.0: input should be a valid integer, found [0, 1]"),
         ("sisa", {"shards": [0, 1.0]}, "sisa.shards.1: expected a whole number, written without a point, found 1.0"),
         ("sisa", {"shards": ["0", 1]}, "sisa.shards.0: expected a number, not text, found '0'"),
-        ("sisa", {"shards": {"a": 0}}, "sisa.shards: expected a list written out, [0, 1, ..., S-1]"),
+        (
+            "sisa",
+            {"shards": {"a": 0}},
+            "sisa.shards: expected a number of shards, or a list written out, [0, 1, ..., S-1]",
+        ),
         ("sisa", {"shards": []}, "sisa: shards must be the list [0, 1, ..., S-1], got []"),
         ("sisa", {"shards": [0, 2]}, "sisa: shards must be the list [0, 1, ..., S-1], got [0, 2]"),
-        ("sisa", {"shards": 5}, "sisa.shards: expected a list written out, [0, 1, ..., S-1], found 5"),
+        ("sisa", {"shards": 0}, "sisa.shards: expected 1 to 100,000 shards, found 0"),
+        ("sisa", {"shards": True}, "sisa.shards: expected a number of shards, or a list written out"),
+        ("sisa", {"shards": 5.0}, "sisa.shards: expected a number of shards, or a list written out"),
         (
             "data",
             {"source": "mnist"},

@@ -28,7 +28,7 @@ JUDGED = ["evaluate", "membership", "backdoor", "report"]  # what runs whenever 
 
 def stale(project: Project) -> dict[int, list[int]]:
     """Shard to the slices that are to be retrained, by the plans of now."""
-    plans = [load_plan(path) for path in sorted(project.workspace.plan_folder.iterdir())]
+    plans = [load_plan(path) for path in sorted(project.workspace.plan_folder.glob("shard-*"))]
     return {shard: slices for shard, slices in retrained(project.workspace, plans).items() if slices}
 
 
@@ -54,11 +54,16 @@ def test_forgetting_a_sample_retrains_its_shard_from_its_slice_and_nothing_else(
     trained.stages("train", "assemble")
 
     after = trained.models()
-    chain = {"data/shards/shard-1.npy", "models/plan/shard-1.json", "models/exports/shard-1.onnx"}
+    chain = {
+        "data/shards/shard-1.npy",
+        "models/plan/shard-1.json",
+        "models/exports/block-1/shard-1.onnx",
+        "models/plan/block-1.json",
+    }
     differing = changed(before, after)
     assert {path for path in differing if "checkpoints" not in path} == chain
     assert {slice_of(path) for path in differing if "checkpoints" in path} == {1, 2}
-    assert all("checkpoints/shard-1/" in path for path in differing if "checkpoints" in path)
+    assert all("checkpoints/block-1/shard-1/" in path for path in differing if "checkpoints" in path)
     assert len([path for path in after if "checkpoints" in path]) == 9  # 3 shards of 3, none off the chain
     assert not any(picture in content for content in trained.contents("data").values())
 
@@ -203,9 +208,10 @@ def test_fewer_or_more_shards_leave_nothing_stale(create: Create) -> None:
         project.change(sisa__shards=list(range(count)))
         project.stages(*MODELS)
         names = {f"shard-{shard_id}" for shard_id in range(count)}
-        for folder in ("data/shards", "models/plan", "models/exports", "reports/training"):
-            assert {path.stem for path in (project.folder / folder).iterdir()} == names
-        chains = list(project.workspace.checkpoints_folder.iterdir())
+        assert {path.stem for path in (project.folder / "data/shards").iterdir()} == names
+        for folder in ("models/plan", "models/exports", "reports/training"):
+            assert {path.stem for path in (project.folder / folder).rglob("shard-*")} == names
+        chains = list(project.workspace.checkpoints_folder.glob("*/*"))
         assert {path.name for path in chains} == names
         assert [len(list(path.iterdir())) for path in chains] == [1] * count
         manifest = project.manifest()
@@ -332,9 +338,9 @@ def test_dvc_runs_what_a_deletion_touches_and_nothing_else(reproduced: Project) 
     before = reproduced.models()
     reproduced.forget(reproduced.victim(1, 1))
     stages = reproduced.repro()
-    assert stages == ["partition", "schedule", "train@1", "assemble", *JUDGED]
+    assert stages == ["partition", "features", "schedule", "train@1", "assemble", *JUDGED]
     differing = changed(before, reproduced.models())
-    assert {path for path in differing if "shard-1" not in path} == set()
+    assert {path for path in differing if "shard-1" not in path} == {"models/plan/block-1.json"}
     assert reproduced.manifest()["generation"] == 3  # the withdrawal is one as well
     assert reproduced.repro() == []
     assert "up to date" in reproduced.run("dvc", "status").stdout
@@ -377,14 +383,24 @@ def test_a_parameter_that_is_set_back_is_published_again(reproduced: Project) ->
 @pytest.mark.heavy
 def test_dvc_follows_when_shards_are_taken_away(reproduced: Project) -> None:
     reproduced.change(sisa__shards=[0])
-    assert reproduced.repro() == ["partition", "schedule", "train@0", "assemble", *JUDGED]
-    assert sorted(path.name for path in reproduced.workspace.exports_folder.iterdir()) == [
-        "shard-0.json",
-        "shard-0.onnx",
+    assert reproduced.repro() == [
+        "partition",
+        "features",
+        "schedule",
+        "train@0",
+        "train@1",
+        "train@2",
+        "assemble",
+        *JUDGED,
     ]
+    exported = sorted(path.name for path in reproduced.workspace.exports_folder.rglob("shard-*"))
+    assert exported == ["shard-0.json", "shard-0.onnx"]
     assert len(list(reproduced.workspace.onnx_folder.iterdir())) == 1
     assert "up to date" in reproduced.run("dvc", "status").stdout
-    assert "models/exports/shard-1.onnx" not in reproduced.run("git", "status", "--short", "--untracked-files").stdout
+    assert (
+        "models/exports/block-1/shard-1.onnx"
+        not in reproduced.run("git", "status", "--short", "--untracked-files").stdout
+    )
 
 
 @pytest.mark.heavy
@@ -405,7 +421,7 @@ def test_a_clone_that_pulls_has_nothing_to_do_publishes_and_forgets_from_mid_cha
     assert clone.manifest() == reproduced.manifest()
 
     clone.forget(clone.victim(2, 2))
-    assert clone.repro() == ["partition", "schedule", "train@2", "assemble", *JUDGED]
+    assert clone.repro() == ["partition", "features", "schedule", "train@2", "assemble", *JUDGED]
     assert clone.manifest()["generation"] == 3  # 2: without the shard that saw it
 
 

@@ -155,7 +155,7 @@ def test_dvc_finds_the_rows_of_every_plot(create: Callable[..., Project]) -> Non
     project = create("plots", sisa__shards=[0, 1]).with_git()
     for name, table in TABLES.items():
         path = project.folder / "reports" / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(table)
     project.run("dvc", "plots", "show", "--out", "shown")
     page = (project.folder / "shown/index.html").read_text()
@@ -166,4 +166,4 @@ def test_dvc_finds_the_rows_of_every_plot(create: Callable[..., Project]) -> Non
     for spec in specs:
         assert vl_convert.vegalite_to_svg(spec, vl_version="5.8", allowed_base_urls=[]).count("<path") > 2
     shards = {row["filename"] for spec in specs if spec["title"] == "Loss by epoch" for row in spec["data"]["values"]}
-    assert shards == {"reports/training/shard-0.csv", "reports/training/shard-1.csv"}
+    assert shards == {"reports/training/block-0/shard-0.csv", "reports/training/block-1/shard-1.csv"}

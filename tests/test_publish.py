@@ -105,15 +105,15 @@ def test_an_older_manifest_or_a_lost_one_is_put_right_under_the_same_number(trai
 
 def test_a_model_of_another_key_is_not_assembled(trained: Project) -> None:
     before = served(trained)
-    exports = trained.workspace.exports_folder
-    shutil.copy(exports / "shard-0.onnx", exports / "shard-1.onnx")
+    workspace = trained.workspace
+    shutil.copy(workspace.export_file(0), workspace.export_file(1))
     with pytest.raises(DamagedError, match=r"shard-1\.onnx has sha256 [0-9a-f]+, its record says"):
         trained.stages("assemble")
-    shutil.copy(exports / "shard-0.json", exports / "shard-1.json")
+    shutil.copy(workspace.export_record(0), workspace.export_record(1))
     with pytest.raises(DamagedError, match=r"shard-1\.onnx carries the key [0-9a-f]+, the plan of shard 1 calls for"):
         trained.stages("assemble")
-    (exports / "shard-1.onnx").unlink()
-    (exports / "shard-1.json").unlink()
+    (workspace.export_file(1)).unlink()
+    (workspace.export_record(1)).unlink()
     with pytest.raises(DamagedError, match=r"shard-1\.json is missing"):
         trained.stages("assemble")
     assert served(trained) == before
@@ -199,11 +199,11 @@ def test_a_record_that_was_edited_is_not_published(trained: Project) -> None:
 
 def test_another_shards_model_under_an_adjusted_record_is_not_published(trained: Project) -> None:
     before = served(trained)
-    exports = trained.workspace.exports_folder
-    record = json.loads((exports / "shard-0.json").read_text())
-    shutil.copy(exports / "shard-1.onnx", exports / "shard-0.onnx")
-    record["sha256"] = hashlib.sha256((exports / "shard-0.onnx").read_bytes()).hexdigest()
-    (exports / "shard-0.json").write_text(json.dumps(record))
+    workspace = trained.workspace
+    record = json.loads((workspace.export_record(0)).read_text())
+    shutil.copy(workspace.export_file(1), workspace.export_file(0))
+    record["sha256"] = hashlib.sha256((workspace.export_file(0)).read_bytes()).hexdigest()
+    (workspace.export_record(0)).write_text(json.dumps(record))
     with pytest.raises(PublishError, match=r"carries the key [0-9a-f]+ of shard 1, listed is [0-9a-f]+ of shard 0"):
         trained.stages("assemble")
     assert served(trained) == before

@@ -14,6 +14,7 @@ from training.learning import AnyNetwork, Training, check_together
 from training.section import Count, Number, Section
 from training.service_url import ServiceUrl
 
+MOST_SHARDS = 100_000
 SUBJECTS_FOLDER = Path("data/subjects")  # DVC looks at it
 
 
@@ -56,13 +57,20 @@ class Data(Section):
 
 
 def _listed(shards: object) -> object:
+    if type(shards) is int:
+        if not 1 <= shards <= MOST_SHARDS:
+            raise ValueError(f"expected 1 to {MOST_SHARDS:,} shards")
+        return tuple(range(shards))
     if not isinstance(shards, list | tuple):
-        raise ValueError("expected a list written out, [0, 1, ..., S-1]")
+        raise ValueError("expected a number of shards, or a list written out, [0, 1, ..., S-1]")
     return shards
 
 
 class Sisa(Section):
-    """The partition: ``shards`` lists the shard ids 0, 1, …, S-1; each has ``slices`` slices."""
+    """The partition. ``shards``: how many, or their ids written out; here their ids 0, 1, …, S-1.
+
+    Each has ``slices`` slices.
+    """
 
     shards: Annotated[tuple[Count, ...], BeforeValidator(_listed)]
     slices: Count = Field(ge=1, le=1000)
@@ -157,7 +165,7 @@ class Params(Section):
     def check_shard(self, shard_id: int) -> None:
         """Raise ParamsError unless ``shard_id`` is one of ``sisa.shards``."""
         if shard_id not in self.sisa.shards:
-            raise ParamsError(f"--shard {shard_id}: sisa.shards lists {list(self.sisa.shards)}")
+            raise ParamsError(f"--shard {shard_id}: there are shards 0 to {len(self.sisa.shards) - 1} (sisa.shards)")
 
 
 def load_params(path: Path) -> Params:

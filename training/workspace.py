@@ -1,7 +1,6 @@
 """A workspace: one folder with parameters, data, models and reports. It knows every path and every lock in it.
 
-Nothing else in ``training/`` holds a path or reads the current directory: the stages and the command
-make a Workspace of the folder they are started in and hand it on.
+Nothing else in ``training/`` holds a path: stages and the command make a Workspace of the folder they are started in.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.blocks import block_folder, block_of
 from training.locks import hold
 from training.params import Params, load_params
 
@@ -65,8 +65,7 @@ class Workspace:
     def source_folder(self, params: Params) -> Path:  # an absolute one is taken as it is
         return self.root / params.data.root
 
-    def subjects_file(self, params: Params) -> Path | None:
-        """The table that says whom samples are of, where there is one."""
+    def subjects_file(self, params: Params) -> Path | None:  # the table that says whom samples are of
         return None if params.data.subjects in ("none", "folder") else self.root / params.data.subjects
 
     # What is trained on.
@@ -123,8 +122,7 @@ class Workspace:
         return self.models_folder / "checkpoints"
 
     @property
-    def graphs_folder(self) -> Path:
-        """Networks as ONNX without weights: a cache that may be deleted."""
+    def graphs_folder(self) -> Path:  # networks without weights: a cache that may be deleted
         return self.models_folder / "graphs"
 
     @property
@@ -138,8 +136,11 @@ class Workspace:
     def plan_file(self, shard_id: int) -> Path:
         return self.plan_folder / f"shard-{shard_id}.json"
 
+    def block_plan_file(self, block: int) -> Path:  # all that DVC looks at to run a block's stage
+        return self.plan_folder / f"block-{block}.json"
+
     def checkpoint_folder(self, shard_id: int) -> Path:
-        return self.checkpoints_folder / f"shard-{shard_id}"
+        return block_folder(self.checkpoints_folder, block_of(shard_id)) / f"shard-{shard_id}"
 
     def checkpoint_file(self, shard_id: int, slice_id: int, key: str) -> Path:
         return self.checkpoint_folder(shard_id) / f"slice-{slice_id:02d}-{key[:16]}.safetensors"
@@ -149,10 +150,10 @@ class Workspace:
         return [self.checkpoint_file(shard_id, slice_id, key) for slice_id, key in enumerate(keys)]
 
     def export_file(self, shard_id: int) -> Path:
-        return self.exports_folder / f"shard-{shard_id}.onnx"
+        return block_folder(self.exports_folder, block_of(shard_id)) / f"shard-{shard_id}.onnx"
 
     def export_record(self, shard_id: int) -> Path:
-        return self.exports_folder / f"shard-{shard_id}.json"
+        return block_folder(self.exports_folder, block_of(shard_id)) / f"shard-{shard_id}.json"
 
     # What is served; only ``publish`` writes it.
 
@@ -214,7 +215,7 @@ class Workspace:
         return self.reports_folder / "training"
 
     def training_report(self, shard_id: int) -> Path:
-        return self.training_reports / f"shard-{shard_id}.csv"
+        return block_folder(self.training_reports, block_of(shard_id)) / f"shard-{shard_id}.csv"
 
     @property
     def drill_reports(self) -> Path:
@@ -226,8 +227,6 @@ class Workspace:
     @property
     def drills_folder(self) -> Path:
         return self.root / ".drills"
-
-    # Locks.
 
     @property
     def locks_folder(self) -> Path:

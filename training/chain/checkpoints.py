@@ -1,4 +1,4 @@
-"""Checkpoints: ``models/checkpoints/shard-K/slice-RR-KEY.safetensors``, one after each slice.
+"""Checkpoints: ``models/checkpoints/block-B/shard-K/slice-RR-KEY.safetensors``, one after each slice.
 
 A checkpoint carries its key in its name and, in its metadata, a record: the full key, what its
 training cost, where it was made, and digests of all it holds. A file that was cut short, altered or

@@ -84,7 +84,8 @@ def offer(workspace: Workspace, shard_id: int) -> None:
         if shard_id not in known or known[shard_id].graph != record.graph:
             return  # of other parameters than the rest: all of them come out together
         shards = tuple(
-            exported(workspace, shard) if shard.shard != shard_id else listed(record) for shard in manifest.shards
+            exported(workspace, shard) if shard.shard != shard_id else listed(workspace, record)
+            for shard in manifest.shards
         )
         forgotten = Forgotten(**read_summary(workspace.partition_file).forgotten.model_dump())
         release = as_release(manifest).model_copy(update={"shards": shards, "forgotten": forgotten})
@@ -100,7 +101,7 @@ def exported(workspace: Workspace, shard: ShardEntry) -> ShardEntry:
         record = load_record(workspace.export_record(shard.shard))
     except DamagedError:
         return shard
-    return listed(record) if record.sha256 == shard.sha256 and shard.earlier_slice is None else shard
+    return listed(workspace, record) if record.sha256 == shard.sha256 and shard.earlier_slice is None else shard
 
 
 def let_out(

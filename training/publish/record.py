@@ -1,4 +1,4 @@
-"""What is known of a shard's model: ``models/exports/shard-K.json``, beside ``shard-K.onnx``.
+"""What is known of a shard's model: ``models/exports/block-B/shard-K.json``, beside ``shard-K.onnx``.
 
 Whoever trains a shard writes it, whoever assembles or publishes reads it: reading needs neither torch
 nor ONNX nor the checkpoints.

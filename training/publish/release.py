@@ -29,7 +29,7 @@ def assemble(workspace: Workspace) -> Release:
     for shard_id, plan in zip(params.sisa.shards, plans, strict=True):
         record = load_record(workspace.export_record(shard_id))
         check_record(record, plan, workspace.export_file(shard_id))
-        shards.append(listed(record))
+        shards.append(listed(workspace, record))
     release = Release(
         aggregation=params.sisa.aggregation,
         classes=partition.classes,
@@ -53,15 +53,15 @@ def backbone(plan: ShardPlan) -> BackboneEntry | None:
     return BackboneEntry(file=file, sha256=recipe.initial_weights, features=recipe.features)
 
 
-def listed(record: ShardRecord) -> ShardEntry:
+def listed(workspace: Workspace, record: ShardRecord) -> ShardEntry:
     """A shard as the candidate lists it."""
-    abstains = record.sha256 is None
+    abstains, file = record.sha256 is None, workspace.export_file(record.shard)
     return ShardEntry(
         shard=record.shard,
         retained=record.retained,
         key=record.keys[-1],
         abstains=abstains,
-        file=None if abstains else f"exports/shard-{record.shard}.onnx",
+        file=None if abstains else file.relative_to(workspace.models_folder).as_posix(),
         sha256=record.sha256,
     )
 

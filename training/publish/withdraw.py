@@ -193,7 +193,7 @@ def unlink_exports(workspace: Workspace, withdrawn: frozenset[str]) -> None:
     """Delete what was exported of withdrawn models, so that DVC runs their trainers again, whatever else it finds."""
     from training.publish.record import load_record
 
-    for path in sorted(workspace.exports_folder.glob("shard-*.json")):
+    for path in sorted(workspace.exports_folder.rglob("shard-*.json")):
         try:
             record = load_record(path)
         except DamagedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -106,6 +107,11 @@ def setting(result: DrillResult) -> str:
     recipe = result.recipe
     epochs = recipe.training["epochs_per_slice"]
     return (
-        f"{recipe.data['source']}, {recipe.network['name']}, {len(recipe.sisa['shards'])} shards × "
+        f"{recipe.data['source']}, {recipe.network['name']}, {shard_count(recipe.sisa['shards'])} shards × "
         f"{recipe.sisa['slices']} slices × {epochs} {'epoch' if epochs == 1 else 'epochs'}"
     )
+
+
+def shard_count(shards: int | Sequence[int]) -> int:
+    """Drills keep parameters as they were written: a number, or a list."""
+    return shards if isinstance(shards, int) else len(shards)

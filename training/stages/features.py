@@ -11,13 +11,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.backbone.extract import Extractor
 from training.chain.initial_weights import backbone_file
 from training.data.features import Features, read_features, write_features
 from training.data.store import Shard, load_shard
@@ -26,6 +25,9 @@ from training.files import remove
 from training.learning import FrozenNetwork
 from training.stages.run import run
 from training.workspace import Workspace
+
+if TYPE_CHECKING:
+    from training.backbone.extract import Extractor
 
 Rows = NDArray[np.float32]  # (N, D)
 
@@ -38,6 +40,8 @@ def features(workspace: Workspace) -> None:
         prune(workspace, ())
         print(f"network {params.network.name} takes images; there are no features to compute")
         return
+    from training.backbone.extract import Extractor  # onnxruntime takes a third of a second to import
+
     extractor = Extractor(backbone_file(workspace.root, params.network), params.data.image_size, params.device)
     shards = {workspace.features_file(shard_id): workspace.shard_file(shard_id) for shard_id in params.sisa.shards}
     shards[workspace.test_features_file] = workspace.test_file

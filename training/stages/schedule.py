@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from training.blocks import BLOCKS, block_folder, shards_of
 from training.chain.initial_weights import initial_weights_digest
 from training.chain.plan import ShardPlan, in_words, load_plan, make_plan, retrained
 from training.data.features import read_features
 from training.data.store import load_shard
 from training.data.summary import placement, read_summary
 from training.errors import DamagedError, StalePlanError
-from training.files import json_bytes, remove, write_if_changed
+from training.files import json_bytes, remove, sha256_file, write_if_changed
 from training.learning import FrozenNetwork, Sgd
 from training.stages.run import run
 from training.workspace import Workspace
@@ -47,6 +47,7 @@ def schedule(workspace: Workspace) -> None:
         plan = make_plan(params, shard_id, classes, weights, shard, features=features)
         write_if_changed(workspace.plan_file(shard_id), json_bytes(plan.model_dump(mode="json")))
         plans.append(plan)
+    write_blocks(workspace, plans)
     prune(workspace, params.sisa.shards)
     if isinstance(params.training, Sgd):
         for sentence in short_slices(plans, params.training.batch_size):
@@ -54,9 +55,19 @@ def schedule(workspace: Workspace) -> None:
     show(plans, retrained(workspace, plans))
 
 
+def write_blocks(workspace: Workspace, plans: Sequence[ShardPlan]) -> None:
+    """Write each block's file, the digests of its shards' plans: its stage runs again when one of them changes."""
+    for block in range(BLOCKS):
+        digests = {
+            workspace.short(path): sha256_file(path)
+            for path in map(workspace.plan_file, shards_of(block, [plan.shard for plan in plans]))
+        }
+        write_if_changed(workspace.block_plan_file(block), json_bytes(digests))
+
+
 def say_if_keys_changed(workspace: Workspace) -> None:
     """Tell that plans of an earlier version are there: its keys were others, so no checkpoint of it is on a chain."""
-    for path in sorted(workspace.plan_folder.glob("*.json")):
+    for path in sorted(workspace.plan_folder.glob("shard-*.json")):
         try:
             load_plan(path)
         except DamagedError:
@@ -106,17 +117,17 @@ def show(plans: Sequence[ShardPlan], stale: Mapping[int, Sequence[int]]) -> None
 
 def prune(workspace: Workspace, shards: Sequence[int]) -> None:
     """Delete plans, checkpoints, models and reports of shards that are not among ``shards``."""
-    keep: set[Path] = set()
+    keep = {workspace.block_plan_file(block) for block in range(BLOCKS)}
     for shard_id in shards:
         keep |= {workspace.plan_file(shard_id), workspace.checkpoint_folder(shard_id)}
         keep |= {workspace.export_file(shard_id), workspace.export_record(shard_id)}
         keep |= {workspace.training_report(shard_id)}
-    for folder in (
-        workspace.plan_folder,
-        workspace.checkpoints_folder,
-        workspace.exports_folder,
-        workspace.training_reports,
-    ):
+    folders = [workspace.plan_folder]
+    for folder in (workspace.checkpoints_folder, workspace.exports_folder, workspace.training_reports):
+        blocks = [block_folder(folder, block) for block in range(BLOCKS)]
+        keep |= set(blocks)
+        folders += [folder, *blocks]
+    for folder in folders:
         for path in set(folder.glob("*")) - keep:
             name = path.name.removeprefix("shard-")
             # A trainer left over from a killed run may be using it.

@@ -1,6 +1,7 @@
-"""Stage train@K: train one shard from its first stale slice on, export it, and let it answer if it was pending.
+"""Stage train@B: train the shards of a block, each from its first stale slice on, and export them.
 
-It reads the shard's own file and plan and nothing of any other shard.
+It reads each shard's own file and plan and nothing of any other shard. A shard that was pending answers again as soon
+as it is trained.
 """
 
 from __future__ import annotations
@@ -9,10 +10,19 @@ from typing import Annotated
 
 import typer
 
+from training.blocks import BLOCKS, block_folder, shards_of
 from training.engine.serial import train_shard
 from training.publish.publish import offer
 from training.stages.run import guard, here
 from training.workspace import Workspace
+
+
+def train_block(workspace: Workspace, block: int) -> None:
+    """Raises what ``train_and_offer`` raises; the shards before are then trained."""
+    for folder in (workspace.checkpoints_folder, workspace.exports_folder, workspace.training_reports):
+        block_folder(folder, block).mkdir(parents=True, exist_ok=True)  # DVC wants it, also where no shard is in it
+    for shard_id in shards_of(block, workspace.read_params().sisa.shards):
+        train_and_offer(workspace, shard_id)
 
 
 def train_and_offer(workspace: Workspace, shard: int, *, fresh: bool = False) -> None:
@@ -22,10 +32,16 @@ def train_and_offer(workspace: Workspace, shard: int, *, fresh: bool = False) ->
 
 
 def main(
-    shard: Annotated[int, typer.Option(help="which shard to train")],
+    block: Annotated[int | None, typer.Option(help="which block of shards to train", min=0, max=BLOCKS - 1)] = None,
+    shard: Annotated[int | None, typer.Option(help="which shard to train, in place of a block")] = None,
     fresh: Annotated[bool, typer.Option(help="delete the shard's checkpoints first, even valid ones")] = False,
 ) -> None:
-    train_and_offer(here(), shard, fresh=fresh)
+    if (block is None) == (shard is None) or (fresh and shard is None):
+        raise typer.BadParameter("give either --block B, or --shard K with or without --fresh")
+    if block is not None:
+        train_block(here(), block)
+    elif shard is not None:
+        train_and_offer(here(), shard, fresh=fresh)
 
 
 if __name__ == "__main__":
