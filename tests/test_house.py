@@ -63,6 +63,7 @@ def test_training_takes_from_serving_only_what_both_must_do_alike(module: str) -
 TORCH = (
     "training.recipe",
     "training.backbone.make",
+    "training.backbone.efficientnet_lite0",
     "training.engine.descent",
     "training.publish.export",
     "training.chain.initial_weights",

@@ -209,7 +209,7 @@ def test_fewer_or_more_shards_leave_nothing_stale(create: Create) -> None:
         project.stages(*MODELS)
         names = {f"shard-{shard_id}" for shard_id in range(count)}
         assert {path.stem for path in (project.folder / "data/shards").iterdir()} == names
-        for folder in ("models/plan", "models/exports", "reports/training"):
+        for folder in ("models/plan", "models/exports"):
             assert {path.stem for path in (project.folder / folder).rglob("shard-*")} == names
         chains = list(project.workspace.checkpoints_folder.glob("*/*"))
         assert {path.name for path in chains} == names
@@ -394,7 +394,7 @@ def test_dvc_follows_when_shards_are_taken_away(reproduced: Project) -> None:
         *JUDGED,
     ]
     exported = sorted(path.name for path in reproduced.workspace.exports_folder.rglob("shard-*"))
-    assert exported == ["shard-0.json", "shard-0.onnx"]
+    assert exported == ["shard-0.csv", "shard-0.json", "shard-0.onnx"]
     assert len(list(reproduced.workspace.onnx_folder.iterdir())) == 1
     assert "up to date" in reproduced.run("dvc", "status").stdout
     assert (

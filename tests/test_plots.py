@@ -166,4 +166,4 @@ def test_dvc_finds_the_rows_of_every_plot(create: Callable[..., Project]) -> Non
     for spec in specs:
         assert vl_convert.vegalite_to_svg(spec, vl_version="5.8", allowed_base_urls=[]).count("<path") > 2
     shards = {row["filename"] for spec in specs if spec["title"] == "Loss by epoch" for row in spec["data"]["values"]}
-    assert shards == {"reports/training/block-0/shard-0.csv", "reports/training/block-1/shard-1.csv"}
+    assert shards == {"reports/training/shard-0.csv", "reports/training/shard-1.csv"}

@@ -24,8 +24,8 @@ from training.publish.record import ShardRecord, SliceCost
 from training.workspace import Workspace
 
 TABLES = {
-    "training/block-0/shard-0.csv": "epoch,slice,loss\n1,0,2.0\n2,0,1.0\n",
-    "training/block-1/shard-1.csv": "epoch,slice,loss\n1,0,2.5\n2,0,1.5\n",
+    "training/shard-0.csv": "epoch,slice,loss\n1,0,2.0\n2,0,1.0\n",
+    "training/shard-1.csv": "epoch,slice,loss\n1,0,2.5\n2,0,1.5\n",
     "shards.csv": "shard,retained,accuracy\n0,50,0.9\n1,40,0.8\n",
     "confusion.csv": "actual,mean,vote\na,a,a\nb,a,b\nb,b,b\n",
     "reliability.csv": "aggregation,confidence,accuracy,samples\nmean,0.5,0.4,2\nvote,0.75,1.0,1\n",

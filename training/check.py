@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from training.backbone.check import check_size
 from training.data.ignored import refuse_ignored
 from training.data.listing import Listing, is_folder, list_pictures, survey
 from training.data.placement import placement_key
@@ -68,7 +69,7 @@ def find_problems(workspace: Workspace) -> list[str]:
         problems += raised(lambda: placement_key(data.placement_key_digest))
     problems += wrong_lists(workspace) + raised(lambda: check_memory(workspace))
     if network is not None:
-        problems += wrong_weights(workspace.root, network)
+        problems += wrong_weights(workspace.root, network, None if data is None else data.image_size)
     if document.get("device") == "cuda" and not has_cuda():
         problems.append("device: cuda, but this machine or this build of torch has no CUDA device; use auto or cpu")
     return problems
@@ -161,7 +162,7 @@ def check_memory(workspace: Workspace) -> None:
     )
 
 
-def wrong_weights(root: Path, network: AnyNetwork) -> list[str]:
+def wrong_weights(root: Path, network: AnyNetwork, image_size: int | None) -> list[str]:
     """What is wrong with the folder of initial weights, and with the file that is named."""
     folder = root / INITIAL_WEIGHTS_FOLDER
     if not is_folder(folder):
@@ -177,6 +178,8 @@ def wrong_weights(root: Path, network: AnyNetwork) -> list[str]:
         return problems
     if path.name not in found.files:
         problems.append(advice.format(path))
+    elif isinstance(network, FrozenNetwork) and image_size is not None:
+        problems += raised(lambda: check_size(path, image_size))
     return [*problems, *raised(lambda: refuse_ignored(root, folder, [path.name]))]
 
 

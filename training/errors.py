@@ -73,3 +73,7 @@ class DvcError(SisaError):
 
 class DrillError(SisaError):
     """A drill cannot be carried out as asked."""
+
+
+class BackboneError(SisaError):
+    """A frozen backbone cannot be made, or a file is not one."""

@@ -145,8 +145,7 @@ class Workspace:
     def checkpoint_file(self, shard_id: int, slice_id: int, key: str) -> Path:
         return self.checkpoint_folder(shard_id) / f"slice-{slice_id:02d}-{key[:16]}.safetensors"
 
-    def checkpoint_files(self, shard_id: int, keys: Sequence[str]) -> list[Path]:
-        """The checkpoint of every slice, whether it is there or not."""
+    def checkpoint_files(self, shard_id: int, keys: Sequence[str]) -> list[Path]:  # whether they are there or not
         return [self.checkpoint_file(shard_id, slice_id, key) for slice_id, key in enumerate(keys)]
 
     def export_file(self, shard_id: int) -> Path:
@@ -154,6 +153,9 @@ class Workspace:
 
     def export_record(self, shard_id: int) -> Path:
         return block_folder(self.exports_folder, block_of(shard_id)) / f"shard-{shard_id}.json"
+
+    def loss_curve(self, shard_id: int) -> Path:
+        return self.export_file(shard_id).with_suffix(".csv")
 
     # What is served; only ``publish`` writes it.
 
@@ -215,7 +217,7 @@ class Workspace:
         return self.reports_folder / "training"
 
     def training_report(self, shard_id: int) -> Path:
-        return block_folder(self.training_reports, block_of(shard_id)) / f"shard-{shard_id}.csv"
+        return self.training_reports / f"shard-{shard_id}.csv"
 
     @property
     def drill_reports(self) -> Path:
@@ -240,8 +242,7 @@ class Workspace:
         """Hold the shard files: a process that was left over must not write what was asked before."""
         return hold(self.locks_folder, "partition", "partition")
 
-    def run_lock(self) -> AbstractContextManager[None]:
-        """Be the one `sisa forget run` of this workspace. Raises BusyError when there is another one."""
+    def run_lock(self) -> AbstractContextManager[None]:  # raises BusyError when there is another `sisa forget run`
         return hold(self.locks_folder, "run", "sisa forget run", wait=False)
 
     def publish_lock(self) -> AbstractContextManager[None]:

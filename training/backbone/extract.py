@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_info
 from serving.ensemble.backbone import Backbone, check_backbone
 from serving.ensemble.loading import CUDA, Provider, verified_session
 from serving.ensemble.manifest import EnsembleUnavailable
+from training.backbone.check import check_size
 from training.data.features import Maker
-from training.errors import TrainingError
-from training.files import sha256_file
+from training.errors import BackboneError
 
 BATCH = 64  # images computed together, always as many: on a GPU their number may decide how a sum is taken
 
@@ -30,15 +30,15 @@ class Extractor:
     """A backbone that is open. ``maker``: what its features are the features of."""
 
     def __init__(self, path: Path, image_size: int, device: str) -> None:
-        """``device``: ``auto``, ``cpu`` or ``cuda``. Raises TrainingError when the file is not a backbone for images
+        """``device``: ``auto``, ``cpu`` or ``cuda``. Raises BackboneError when the file is not a backbone for images
         of this size, or the device is not there."""
         provider: Provider = "cpu" if device == "cpu" else "cuda" if device == "cuda" else "auto"
-        threads, sha256 = os.cpu_count() or 1, sha256_file(path)
+        threads, sha256 = os.cpu_count() or 1, check_size(path, image_size).sha256
         try:
             session = verified_session(path, sha256, provider)
             check_backbone(session, (image_size, image_size, 3), str(path))
         except EnsembleUnavailable as error:
-            raise TrainingError(f"network.backbone: {error}") from error
+            raise BackboneError(f"network.backbone: {error}") from error
         self.maker = maker(sha256, session.get_providers()[0])
         on_gpu = self.maker.provider == CUDA
         self.backbone = Backbone(session, ThreadPoolExecutor(threads, "features"), 1 if on_gpu else threads)

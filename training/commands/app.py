@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from training.commands.backbone import backbone
 from training.commands.drill import drill
 from training.commands.forget import forget
 from training.commands.pipeline import pipeline
@@ -20,6 +21,7 @@ app.add_typer(plan)
 app.add_typer(status)
 app.add_typer(pipeline)  # without a name: its commands are sisa's own
 app.add_typer(drill, name="drill")
+app.add_typer(backbone, name="backbone")
 
 
 def main() -> None:

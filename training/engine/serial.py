@@ -61,7 +61,7 @@ def train_shard(workspace: Workspace, shard_id: int, *, fresh: bool = False) -> 
             train(workspace, plan, shard, features, chain, trainer=make_trainer(workspace, plan, params))
         else:
             logger.info("shard %d: every checkpoint is valid, nothing to train", shard_id)
-        write_curve(workspace.training_report(shard_id), chain.records)
+        write_curve(workspace.loss_curve(shard_id), chain.records)
         export(workspace, plan, chain)
 
 

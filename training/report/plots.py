@@ -39,7 +39,7 @@ def read_rows(workspace: Workspace, plot: Plot) -> Rows:
     path = workspace.report(plot.source)
     if not path.is_dir():
         return rows_of(path)
-    return [{**row, "filename": each.name} for each in sorted(path.rglob("*.csv")) for row in rows_of(each)]
+    return [{**row, "filename": each.name} for each in sorted(path.glob("*.csv")) for row in rows_of(each)]
 
 
 def rows_of(path: Path) -> Rows:

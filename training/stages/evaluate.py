@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.ensemble.aggregation import AGGREGATIONS, Aggregation, choose, count_votes, mean_probabilities
+from serving.ensemble.manifest import ShardEntry
 from training.data.store import load_checked
 from training.evaluation.metrics import confidence, judge, reliability, shares
 from training.evaluation.reports import Metrics
 from training.evaluation.roc import Ints
 from training.evaluation.voting import accuracy_by_shard_count, agreement, robust_accuracy
-from training.files import csv_bytes, write_atomic
+from training.files import csv_bytes, remove, write_atomic, write_if_changed
 from training.stages.candidate import answers, open_candidate
 from training.stages.run import run
 from training.workspace import Workspace
@@ -45,11 +46,22 @@ def evaluate(workspace: Workspace) -> None:
     names = np.array(ensemble.manifest.classes)
     confusion = zip(names[test.labels], names[labels["mean"]], names[labels["vote"]], strict=True)
     write_atomic(workspace.report("confusion.csv"), csv_bytes(("actual", "mean", "vote"), confusion))
+    write_curves(workspace, ensemble.manifest.shards)
     write_reliability(workspace, test.labels, scores, labels)
     write_shard_count(workspace, test.labels, by_shard, workspace.read_params().seed)
     write_vote(workspace, test.labels, labels["vote"], votes)
     for aggregation in AGGREGATIONS:
         print(f"{aggregation}: accuracy {report.of(aggregation).accuracy:.4f}")
+
+
+def write_curves(workspace: Workspace, shards: Sequence[ShardEntry]) -> None:
+    """Bring the shards' loss curves together in one folder, which holds nothing else."""
+    curves = {workspace.training_report(shard.shard): workspace.loss_curve(shard.shard) for shard in shards}
+    for path in set(workspace.training_reports.glob("*")) - curves.keys():
+        remove(path)
+    for path, curve in curves.items():
+        if curve.is_file():
+            write_if_changed(path, curve.read_bytes())
 
 
 def write_reliability(workspace: Workspace, actual: Ints, scores: Scores, labels: Labels) -> None:

@@ -33,7 +33,8 @@ Rows = NDArray[np.float32]  # (N, D)
 
 
 def features(workspace: Workspace) -> None:
-    """Raises DamagedError when a shard file is missing or damaged, TrainingError when the backbone cannot be used."""
+    """Raises DamagedError when a shard file is missing or damaged, TrainingError or BackboneError when the backbone
+    cannot be used."""
     params = workspace.read_params()
     workspace.features_folder.mkdir(parents=True, exist_ok=True)
     if not isinstance(params.network, FrozenNetwork):

@@ -116,14 +116,13 @@ def show(plans: Sequence[ShardPlan], stale: Mapping[int, Sequence[int]]) -> None
 
 
 def prune(workspace: Workspace, shards: Sequence[int]) -> None:
-    """Delete plans, checkpoints, models and reports of shards that are not among ``shards``."""
+    """Delete plans, checkpoints and models of shards that are not among ``shards``."""
     keep = {workspace.block_plan_file(block) for block in range(BLOCKS)}
     for shard_id in shards:
         keep |= {workspace.plan_file(shard_id), workspace.checkpoint_folder(shard_id)}
-        keep |= {workspace.export_file(shard_id), workspace.export_record(shard_id)}
-        keep |= {workspace.training_report(shard_id)}
+        keep |= {workspace.export_file(shard_id), workspace.export_record(shard_id), workspace.loss_curve(shard_id)}
     folders = [workspace.plan_folder]
-    for folder in (workspace.checkpoints_folder, workspace.exports_folder, workspace.training_reports):
+    for folder in (workspace.checkpoints_folder, workspace.exports_folder):
         blocks = [block_folder(folder, block) for block in range(BLOCKS)]
         keep |= set(blocks)
         folders += [folder, *blocks]

@@ -19,7 +19,7 @@ from training.workspace import Workspace
 
 def train_block(workspace: Workspace, block: int) -> None:
     """Raises what ``train_and_offer`` raises; the shards before are then trained."""
-    for folder in (workspace.checkpoints_folder, workspace.exports_folder, workspace.training_reports):
+    for folder in (workspace.checkpoints_folder, workspace.exports_folder):
         block_folder(folder, block).mkdir(parents=True, exist_ok=True)  # DVC wants it, also where no shard is in it
     for shard_id in shards_of(block, workspace.read_params().sisa.shards):
         train_and_offer(workspace, shard_id)
