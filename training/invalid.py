@@ -23,7 +23,7 @@ def in_words(path: Path | str, error: ValidationError, model: type[BaseModel]) -
         else:
             reason = problem["msg"].removeprefix("Value error, ")
             found = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
-            lines.append(f"  {key}: {reason[0].lower()}{reason[1:]}{found}")
+            lines.append(f"  {key + ': ' if key else ''}{reason[0].lower()}{reason[1:]}{found}")
     return "\n".join(lines)
 
 

@@ -55,9 +55,7 @@ def describe(path: Path) -> Description:
         raise BackboneError(f"{path} uses operators of {', '.join(foreign)}; expected ONNX's own only")
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
-    images = _shape_of(
-        inputs, "images", onnx.TensorProto.UINT8, f"{path} has the inputs {{}}; expected one, images uint8"
-    )
+    images = _shape_of(inputs, "images", onnx.TensorProto.UINT8, f"{path} has the inputs {{}}; expected images uint8")
     features = _shape_of(
         graph.output, "features", onnx.TensorProto.FLOAT, f"{path} has the outputs {{}}; expected features float32"
     )

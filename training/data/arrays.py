@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -17,6 +19,17 @@ from training.data.source import Samples, Source, fingerprint
 from training.data.store import Decoded
 from training.errors import SourceError
 from training.memory.digests import FileDigests
+
+CIFAR10 = "cifar-10-batches-py"
+CIFAR10_SHA256 = {
+    "data_batch_1": "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+    "data_batch_2": "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+    "data_batch_3": "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+    "data_batch_4": "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+    "data_batch_5": "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+    "test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+    "batches.meta": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
+}  # of the published python version
 
 
 def digits(root: Path, size: int, digests: FileDigests) -> Source:
@@ -49,28 +62,53 @@ def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def cifar10(root: Path, size: int, digests: FileDigests) -> Source:
-    """CIFAR-10 as torchvision has it, which checks what it reads; downloaded into ``root`` when it is not there.
+    """CIFAR-10's python batches; torchvision downloads them into ``root`` where they are not there, or are others.
 
     Raises SourceError when that is not possible.
     """
-    from torchvision.datasets import CIFAR10
+    if not is_complete(digests):
+        download(root, digests)
+    *train, test, meta = (read_batch(root, name) for name in CIFAR10_SHA256)
+    images, labels = (np.concatenate([part[key] for part in train]) for key in ("data", "labels"))
+    return Source(
+        classes=tuple(meta["label_names"]),
+        train=from_array(in_pixels(images), labels.astype(np.int64), size),
+        test=from_array(in_pixels(test["data"]), np.array(test["labels"], np.int64), size),
+        find=find_number(len(labels)),
+    )
 
-    names = [name for name, _ in (*CIFAR10.train_list, *CIFAR10.test_list)]
+
+def is_complete(digests: FileDigests) -> bool:
+    """Whether every file is the published one. A pickle may be opened only then."""
     try:
-        train, test = (CIFAR10(root, train=split, download=True) for split in (True, False))
-        for name in (*names, CIFAR10.meta["filename"]):
-            digests.digest(f"{CIFAR10.base_folder}/{name}")
+        return all(digests.digest(f"{CIFAR10}/{name}").hex() == sha256 for name, sha256 in CIFAR10_SHA256.items())
+    except OSError:
+        return False
+
+
+def download(root: Path, digests: FileDigests) -> None:
+    from torchvision.datasets import CIFAR10 as TORCHVISIONS  # takes seconds to import
+
+    try:
+        TORCHVISIONS(root, download=True)
     except (OSError, RuntimeError) as error:
         raise SourceError(
             f"data.source is cifar10, but {root} holds no complete copy and it could not be "
             f"downloaded ({error}); unpack cifar-10-python.tar.gz there"
         ) from error
-    return Source(
-        classes=tuple(train.classes),
-        train=from_array(train.data, np.array(train.targets, np.int64), size),
-        test=from_array(test.data, np.array(test.targets, np.int64), size),
-        find=find_number(len(train.data)),
-    )
+    if not is_complete(digests):
+        raise SourceError(f"{root / CIFAR10} does not hold the published files; delete it and run it again")
+
+
+def read_batch(root: Path, name: str) -> dict[str, Any]:
+    with (root / CIFAR10 / name).open("rb") as file:
+        batch: dict[str, Any] = pickle.load(file, encoding="latin1")  # as Python 2 wrote it
+    return batch
+
+
+def in_pixels(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, 3072) channel by channel to (N, 32, 32, 3)."""
+    return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
 def from_array(images: NDArray[np.uint8], labels: NDArray[np.int64], size: int) -> Samples:
