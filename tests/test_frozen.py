@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from backbones import FROZEN, pixels, write
-from conftest import MODELS, SMALL, Project, made_once
+from conftest import MODELS, REPOSITORY, SMALL, Project, made_once
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from serving.ensemble.loading import load_ensemble
 from training.backbone.extract import BATCH, Extractor
+from training.blocks import BLOCKS, shards_of
 from training.chain.plan import load_plan
 from training.data.features import Maker, read_features, write_features
 from training.errors import DamagedError
@@ -96,7 +100,7 @@ def test_other_shards_take_rows_over_and_compute_none(frozen: Project, capsys: p
     for shard_id in range(7):
         features = read_features(frozen.workspace.features_file(shard_id))
         rows = frozen.shard(shard_id).images.reshape(len(frozen.shard(shard_id)), -1) / np.float32(255)
-        assert features.rows() == pytest.approx(rows)
+        assert (features.rows() == rows.astype(np.float16)).all()
 
 
 def test_another_environment_computes_all_again(frozen: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,3 +264,30 @@ def test_what_made_features_is_recorded(frozen: Project) -> None:
     assert set(Maker.model_fields) == {"backbone", "onnxruntime", "provider", "instructions"}
     assert maker.provider == "CPUExecutionProvider"
     assert all(maker.model_dump().values())
+
+
+def test_fewer_blocks_move_models_and_train_nothing(frozen: Project) -> None:
+    def stamps() -> dict[str, int]:
+        paths = [*frozen.workspace.checkpoints_folder.rglob("*.safetensors"), *frozen.folder.rglob("exports/**/*.onnx")]
+        return {path.name: path.stat().st_mtime_ns for path in paths}
+
+    before, manifest = stamps(), frozen.manifest()
+    assert len(before) == 6
+    for blocks in (1, 2, 10):
+        frozen.change(sisa__blocks=blocks)
+        frozen.stages(*MODELS)
+        assert stamps() == before
+        assert frozen.manifest() == manifest
+        folders = {path.parent.name for path in frozen.folder.rglob("exports/**/*.onnx")}
+        assert folders == {f"block-{block}" for block in range(min(blocks, 3))}
+
+
+@given(st.integers(0, 10_000), st.integers(1, BLOCKS))
+def test_a_shard_is_in_exactly_one_block(shard_id: int, blocks: int) -> None:
+    shards = range(shard_id + 1)
+    assert [block for block in range(BLOCKS) if shard_id in shards_of(block, shards, blocks)] == [shard_id % blocks]
+
+
+def test_dvc_runs_every_block() -> None:
+    stage = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]["train"]
+    assert stage["matrix"]["block"] == list(range(BLOCKS))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from training.blocks import BLOCKS
 from training.document import read_document
 from training.errors import ParamsError
 from training.invalid import in_words
@@ -69,12 +70,13 @@ def _listed(shards: object) -> object:
 class Sisa(Section):
     """The partition. ``shards``: how many, or their ids written out; here their ids 0, 1, …, S-1.
 
-    Each has ``slices`` slices.
+    Each has ``slices`` slices. ``blocks``: of shards, each trained by one stage of DVC (``training/blocks.py``).
     """
 
     shards: Annotated[tuple[Count, ...], BeforeValidator(_listed)]
     slices: Count = Field(ge=1, le=1000)
     aggregation: Literal["mean", "vote"]
+    blocks: Count = Field(default=BLOCKS, ge=1, le=BLOCKS)
 
     @model_validator(mode="after")
     def _shards_are_counted(self) -> Sisa:

@@ -5,17 +5,17 @@ Nothing else in ``training/`` holds a path: stages and the command make a Worksp
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from training.blocks import block_folder, block_of
+from training.blocks import BLOCKS, block_folder, block_of
+from training.errors import ParamsError
+from training.experiments import in_experiment, project_of
 from training.locks import hold
 from training.params import Params, load_params
-
-EXPERIMENTS = (".dvc", "tmp", "exps")  # below it DVC keeps its temporary copies of a workspace
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,20 @@ class Workspace:
         """The parameters as they are now on the disk. Raises ParamsError naming every key that cannot be used."""
         return load_params(self.root / "params.yaml")
 
-    @property
-    def is_experiment(self) -> bool:
-        """Whether ``dvc exp run`` is running here, or this is one of its copies (``--temp``, ``--queue``).
+    @cached_property
+    def blocks(self) -> int:  # of shards; where parameters cannot be used no file is looked for in a block
+        try:
+            return self.read_params().sisa.blocks
+        except ParamsError:
+            return BLOCKS
 
-        It computes and publishes nothing: it is a trial, and knows nothing of what was forgotten meanwhile.
-        """
-        return "DVC_EXP_NAME" in os.environ or self.project_root != self.root
+    @property
+    def is_experiment(self) -> bool:  # a trial: it publishes nothing, and knows nothing of what is forgotten meanwhile
+        return in_experiment(self.root)
 
     @property
-    def project_root(self) -> Path:
-        """``root``, but for one of DVC's temporary copies the project: what was forgotten is remembered there alone."""
-        parts = self.root.parts
-        for start in range(len(parts)):
-            if parts[start : start + 3] == EXPERIMENTS:
-                return Path(*parts[:start])
-        return self.root
+    def project_root(self) -> Path:  # what was forgotten is remembered there alone
+        return project_of(self.root)
 
     def short(self, path: Path) -> str:
         """A path as a person in the workspace would type it."""
@@ -140,7 +138,7 @@ class Workspace:
         return self.plan_folder / f"block-{block}.json"
 
     def checkpoint_folder(self, shard_id: int) -> Path:
-        return block_folder(self.checkpoints_folder, block_of(shard_id)) / f"shard-{shard_id}"
+        return block_folder(self.checkpoints_folder, block_of(shard_id, self.blocks)) / f"shard-{shard_id}"
 
     def checkpoint_file(self, shard_id: int, slice_id: int, key: str) -> Path:
         return self.checkpoint_folder(shard_id) / f"slice-{slice_id:02d}-{key[:16]}.safetensors"
@@ -149,10 +147,10 @@ class Workspace:
         return [self.checkpoint_file(shard_id, slice_id, key) for slice_id, key in enumerate(keys)]
 
     def export_file(self, shard_id: int) -> Path:
-        return block_folder(self.exports_folder, block_of(shard_id)) / f"shard-{shard_id}.onnx"
+        return block_folder(self.exports_folder, block_of(shard_id, self.blocks)) / f"shard-{shard_id}.onnx"
 
     def export_record(self, shard_id: int) -> Path:
-        return block_folder(self.exports_folder, block_of(shard_id)) / f"shard-{shard_id}.json"
+        return block_folder(self.exports_folder, block_of(shard_id, self.blocks)) / f"shard-{shard_id}.json"
 
     def loss_curve(self, shard_id: int) -> Path:
         return self.export_file(shard_id).with_suffix(".csv")

@@ -34,14 +34,14 @@ class Backbone:
         self.width: int = features.shape[1]
 
     def features(self, images: NDArray[np.uint8]) -> Features:
-        """(N, H, W, 3) uint8 to (N, D), N > 0."""
+        """(N, H, W, 3) uint8 to (N, D), N > 0, rounded to half precision; infinite above 65,504."""
         size = min(LARGEST_PART, max(SMALLEST_PART, -(-len(images) // self._threads)))
         parts = [images[start : start + size] for start in range(0, len(images), size)]
         return np.concatenate(list(self._pool.map(self._run, parts)))
 
     def _run(self, images: NDArray[np.uint8]) -> Features:
         features: Features = self.session.run(["features"], {"images": images})[0]
-        return features
+        return features.astype(np.float16).astype(np.float32)  # as training keeps them
 
 
 def check_backbone(session: onnxruntime.InferenceSession, image_shape: Sequence[int], name: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.placement import SUBJECT
-from training.data.prints import near
+from training.data.prints import LOOK, near
 from training.memory.secret import Secret
 from training.memory.suppressed import Suppressed
 
@@ -81,12 +81,10 @@ def match_pictures(secret: Secret, records: Records, positions: Sequence[int], p
         found = known.get(secret.of_print("upright", prints["upright"][place].tobytes()).hex())
         if found is not None:
             matches[index] = Match(index, found, How.PIXELS)
-    looks = np.ascontiguousarray(prints["look"])
-    for digest, record in records.items():
-        if record.look is not None:
-            look = np.frombuffer(bytes.fromhex(record.look), np.uint8)
-            for place in near(look, looks).tolist():
-                matches.setdefault(positions[place], Match(positions[place], digest, How.LOOK))
+    looking = {digest: bytes.fromhex(record.look) for digest, record in records.items() if record.look is not None}
+    digests, looks = list(looking), np.frombuffer(b"".join(looking.values()), np.uint8).reshape(-1, LOOK)
+    for which, place in near(looks, prints["look"]).tolist():
+        matches.setdefault(positions[place], Match(positions[place], digests[which], How.LOOK))
     return list(matches.values())
 
 

@@ -67,10 +67,10 @@ class Features:
 
     def rows(self) -> NDArray[np.float32]:
         """(N, D) float32 in memory, each checked. Raises DamagedError when one is not what its digest says."""
-        rows: NDArray[np.float32] = self.file.get_tensor("features")
+        rows: NDArray[np.float16] = self.file.get_tensor("features")
         if row_digests(rows) != self.digests:
             raise DamagedError(f"{self.path} is damaged (its rows are not what their digests say)")
-        return rows
+        return rows.astype(np.float32)
 
     def of(self, shard: Shard) -> FeatureRows:
         """Those of a shard's samples. Raises DamagedError when these are not the file's, one to one."""
@@ -79,19 +79,23 @@ class Features:
         return FeatureRows(self.width, self.digests)
 
 
-def row_digests(rows: NDArray[np.float32]) -> list[bytes]:
+def row_digests(rows: NDArray[np.float16]) -> list[bytes]:
     """SHA-256 of each row's bytes."""
     return [hashlib.sha256(row).digest() for row in np.ascontiguousarray(rows)]
 
 
 def write_features(path: Path, maker: Maker, pictures: Sequence[bytes], rows: NDArray[np.float32]) -> None:
-    """Write a file, all or nothing; equal input gives equal bytes. ``rows``: (N, D), of ``pictures`` in their order."""
+    """Write a file, all or nothing; equal input gives equal bytes.
+
+    ``rows``: (N, D), of ``pictures`` in their order, rounded to half precision as a backbone gives them.
+    """
     from safetensors.numpy import save
 
+    halves = np.ascontiguousarray(rows, np.float16)
     tensors: dict[str, NDArray[Any]] = {
         "pictures": _matrix(pictures),
-        "digests": _matrix(row_digests(rows)),
-        "features": np.ascontiguousarray(rows, np.float32),
+        "digests": _matrix(row_digests(halves)),
+        "features": halves,
     }
     write_atomic(path, save(tensors, {"sisa": maker.model_dump_json()}))
 

@@ -24,6 +24,8 @@ SCALE = 1024  # of the cosines, as whole numbers
 # Of a picture of one colour, or of smooth gradients, rounding would decide. Half of the frequencies must have an
 # amplitude of at least this: an eighth of a grey level, as ``amplitudes`` counts.
 FAINTEST = (256 // 8) * SCALE**2 * CELLS**2 // 4
+LOOK = 32  # bytes
+AT_A_TIME = 4096  # looks that are compared
 NOTHING = bytes(32)  # no look, or a print that is not known
 
 PRINTS = np.dtype([("content", "u1", 32), ("upright", "u1", 32), ("look", "u1", 32)])
@@ -65,17 +67,27 @@ def look_of(pixels: Pixels) -> bytes:
     return np.packbits(np.concatenate([2 * found > median, 2 * found > -median])).tobytes()
 
 
-def near(look: NDArray[np.uint8], looks: NDArray[np.uint8]) -> Ints:
-    """Positions among ``looks``, (N, 32), of those that differ from ``look``, (32,), in at most 40 bits.
+def near(some: NDArray[np.uint8], looks: NDArray[np.uint8]) -> Ints:
+    """(P, 2) positions among ``some``, (M, 32), and among ``looks``, (N, 32), that differ in at most 40 bits, in order.
 
-    None of them for a look that is ``NOTHING``, nor any such among ``looks``.
+    A look that is ``NOTHING`` is near to none. As products of signs, which are whole numbers and exact: two looks of
+    256 bits of which d differ have the product 256 - 2d. 60,000 pictures and a thousand forgotten ones take .3 s.
     """
-    if not look.any():
-        return np.empty(0, np.int64)
-    words = np.ascontiguousarray(looks).view(np.uint64)
-    differing = np.bitwise_count(words ^ np.ascontiguousarray(look).view(np.uint64)).sum(axis=1)
-    found: Ints = np.flatnonzero((differing <= NEAR) & words.any(axis=1))
-    return found
+    theirs, found = _signs(some), [np.empty((0, 2), np.int64)]
+    least = 8 * LOOK - 2 * NEAR
+    for start in range(0, len(looks), AT_A_TIME):
+        part = looks[start : start + AT_A_TIME]
+        products = theirs @ _signs(part).T
+        found.append(np.argwhere(products >= least) + np.array([0, start]))
+    pairs: Ints = np.concatenate(found)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def _signs(looks: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N, 256): 1 and -1 for its bits; zeros for ``NOTHING``, whose product with any look is 0."""
+    signs: NDArray[np.float32] = np.where(np.unpackbits(looks, axis=1), np.float32(1), np.float32(-1))
+    signs[~looks.any(axis=1)] = 0
+    return signs
 
 
 def grey_cells(pixels: Pixels) -> Ints:

@@ -80,7 +80,7 @@ def like_picture(workspace: Workspace, path: Path) -> Iterator[tuple[str, str]]:
     for shard in shards:
         ids, theirs = shard.ids, shard.prints
         same = (theirs["upright"] == np.frombuffer(prints.upright, np.uint8)).all(axis=1)
-        alike = set(near(np.frombuffer(prints.look, np.uint8), theirs["look"]).tolist())
+        alike = set(near(np.frombuffer(prints.look, np.uint8)[None], theirs["look"])[:, 1].tolist())
         prefix = "test " if shard.path == workspace.test_file else ""
         for index, sample_id in enumerate(ids):
             if same[index] or index in alike:

@@ -199,4 +199,4 @@ def unlink_exports(workspace: Workspace, withdrawn: frozenset[str]) -> None:
         except DamagedError:
             continue  # the trainer writes it anew
         if record.sha256 in withdrawn:
-            workspace.export_file(record.shard).unlink(missing_ok=True)
+            path.with_suffix(".onnx").unlink(missing_ok=True)

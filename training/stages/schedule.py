@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from rich.console import Console
 from rich.table import Table
 
-from training.blocks import BLOCKS, block_folder, shards_of
+from training.blocks import BLOCKS, block_folder, bring_home, shards_of
 from training.chain.initial_weights import initial_weights_digest
 from training.chain.plan import ShardPlan, in_words, load_plan, make_plan, retrained
 from training.data.features import read_features
@@ -47,6 +47,7 @@ def schedule(workspace: Workspace) -> None:
         plan = make_plan(params, shard_id, classes, weights, shard, features=features)
         write_if_changed(workspace.plan_file(shard_id), json_bytes(plan.model_dump(mode="json")))
         plans.append(plan)
+    bring_all_home(workspace, params.sisa.shards)
     write_blocks(workspace, plans)
     prune(workspace, params.sisa.shards)
     if isinstance(params.training, Sgd):
@@ -60,7 +61,7 @@ def write_blocks(workspace: Workspace, plans: Sequence[ShardPlan]) -> None:
     for block in range(BLOCKS):
         digests = {
             workspace.short(path): sha256_file(path)
-            for path in map(workspace.plan_file, shards_of(block, [plan.shard for plan in plans]))
+            for path in map(workspace.plan_file, shards_of(block, [plan.shard for plan in plans], workspace.blocks))
         }
         write_if_changed(workspace.block_plan_file(block), json_bytes(digests))
 
@@ -113,6 +114,15 @@ def show(plans: Sequence[ShardPlan], stale: Mapping[int, Sequence[int]]) -> None
     table.add_section()
     table.add_row("all", "", "", f"{run_cost:,}", f"{run_cost / full_cost:.1%}")
     Console().print(table)
+
+
+def bring_all_home(workspace: Workspace, shards: Sequence[int]) -> None:
+    """Another number of blocks retrains nothing."""
+    for shard_id in shards:
+        with workspace.shard_lock(shard_id):
+            bring_home(workspace.checkpoints_folder, workspace.checkpoint_folder(shard_id))
+            for path in (workspace.export_file, workspace.export_record, workspace.loss_curve):
+                bring_home(workspace.exports_folder, path(shard_id))
 
 
 def prune(workspace: Workspace, shards: Sequence[int]) -> None:

@@ -12,17 +12,21 @@ import typer
 
 from training.blocks import BLOCKS, block_folder, shards_of
 from training.engine.serial import train_shard
+from training.learning import Ridge
 from training.publish.publish import offer
 from training.stages.run import guard, here
 from training.workspace import Workspace
 
 
 def train_block(workspace: Workspace, block: int) -> None:
-    """Raises what ``train_and_offer`` raises; the shards before are then trained."""
+    """Raises what ``train_shard`` and ``offer`` raise; the shards before are then trained."""
+    params = workspace.read_params()
     for folder in (workspace.checkpoints_folder, workspace.exports_folder):
         block_folder(folder, block).mkdir(parents=True, exist_ok=True)  # DVC wants it, also where no shard is in it
-    for shard_id in shards_of(block, workspace.read_params().sisa.shards):
-        train_and_offer(workspace, shard_id)
+    for shard_id in shards_of(block, params.sisa.shards, params.sisa.blocks):
+        train_shard(workspace, shard_id)
+        if not isinstance(params.training, Ridge):  # such heads are trained before one could be published
+            offer(workspace, shard_id)
 
 
 def train_and_offer(workspace: Workspace, shard: int, *, fresh: bool = False) -> None:

@@ -6,6 +6,7 @@ changes. Nothing but the samples given is looked at, so a head is a function of 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ Ints = NDArray[np.int64]
 
 COLDEST, HOTTEST = -7.0, 3.0  # natural logarithms of the temperatures between which the best one is looked for
 HALVINGS = 40
+CALIBRATED = 2048  # samples that are left out in turn, evenly spread over the shard: enough for one number
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Head:
     """Logits of features f are ``f @ weight + bias``; their softmax are probabilities.
 
     ``weight``: (D, C), ``bias``: (C,) float32, both divided by the temperature. ``loss``: mean of -ln p(actual class)
-    in nats, of each sample by the head that did not see it.
+    in nats, of samples by heads that did not see them.
     """
 
     weight: NDArray[np.float32]
@@ -43,20 +45,25 @@ def fit(features: NDArray[np.float32], labels: Ints, classes: int, l2: float) ->
     FloatingPointError when a feature is not finite.
     """
     x: Floats = features.astype(np.float64)
-    if not np.isfinite(x).all():
-        raise FloatingPointError("a feature is not a finite number")
     y: Floats = np.eye(classes)[labels]
     mean, share = x.mean(axis=0), y.mean(axis=0)
     x -= mean
-    penalty = l2 * float(np.einsum("nd,nd->", x, x)) / len(x)
-    if penalty == 0:  # one sample, or all of them alike
-        weight, left_out = np.zeros((x.shape[1], classes)), y
+    products = x.T @ x if len(x) > x.shape[1] else x @ x.T  # (D, D), or (N, N) where that is smaller
+    square = float(np.trace(products))
+    if not math.isfinite(square):
+        raise FloatingPointError("a feature is not a finite number")
+    asked = np.linspace(0, len(x) - 1, min(len(x), CALIBRATED)).astype(np.int64)
+    if square == 0:  # one sample, or all of them alike
+        weight, left_out = np.zeros((x.shape[1], classes)), y[asked]
     else:
-        weight, leverage = (_primal if len(x) > x.shape[1] else _dual)(x, y - share, penalty)
+        products[np.diag_indices_from(products)] += l2 * square / len(x)
+        solve = _primal if len(x) > x.shape[1] else _dual
+        weight, leverage = solve(x, y - share, products, l2 * square / len(x), asked)
         # What the head without a sample would say of it: Allen's PRESS, by the sample's leverage 1/N + h.
-        residual = y - share - x @ weight
-        left_out = y - residual / (1 - leverage - 1 / len(x))[:, None]
+        residual = y[asked] - share - x[asked] @ weight
+        left_out = y[asked] - residual / (1 - leverage - 1 / len(x))[:, None]
     bias = share - mean @ weight
+    labels = labels[asked]
     temperature = best_temperature(left_out, labels)
     return Head(
         weight=(weight / temperature).astype(np.float32),
@@ -65,22 +72,21 @@ def fit(features: NDArray[np.float32], labels: Ints, classes: int, l2: float) ->
     )
 
 
-def _primal(x: Floats, y: Floats, penalty: float) -> tuple[Floats, Floats]:
-    """Weights (D, C) and each sample's leverage (N,), by a system of D equations."""
-    gram = x.T @ x
-    gram[np.diag_indices_from(gram)] += penalty
+def _primal(x: Floats, y: Floats, gram: Floats, _: float, asked: Ints) -> tuple[Floats, Floats]:
+    """Weights (D, C) and the leverage of the samples ``asked`` about, by a system of D equations.
+
+    ``gram``: with the penalty on its diagonal; it is overwritten.
+    """
     factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-    half = solve_triangular(factor[0], x.T, lower=True, check_finite=False)
+    half = solve_triangular(factor[0], x[asked].T, lower=True, check_finite=False)
     return cho_solve(factor, x.T @ y, check_finite=False), np.einsum("dn,dn->n", half, half)
 
 
-def _dual(x: Floats, y: Floats, penalty: float) -> tuple[Floats, Floats]:
+def _dual(x: Floats, y: Floats, kernel: Floats, penalty: float, asked: Ints) -> tuple[Floats, Floats]:
     """The same by a system of N equations."""
-    kernel = x @ x.T
-    kernel[np.diag_indices_from(kernel)] += penalty
     factor = cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
     inverse = cho_solve(factor, np.eye(len(x)), check_finite=False)
-    return x.T @ (inverse @ y), 1 - penalty * np.diag(inverse)
+    return x.T @ (inverse @ y), 1 - penalty * np.diag(inverse)[asked]
 
 
 def best_temperature(scores: Floats, labels: Ints) -> float:
