@@ -110,6 +110,8 @@ def test_a_misspelt_section_is_named(tmp_path: Path) -> None:
         ("sisa", {"shards": [0, 2]}, "sisa: shards must be the list [0, 1, ..., S-1], got [0, 2]"),
         ("sisa", {"shards": 0}, "sisa.shards: expected 1 to 100,000 shards, found 0"),
         ("sisa", {"shards": True}, "sisa.shards: expected a number of shards, or a list written out"),
+        ("sisa", {"blocks": [0, 1, 2]}, "sisa.blocks: input should be a valid integer, found [0, 1, 2]"),
+        ("sisa", {"blocks": 11}, "sisa.blocks: input should be less than or equal to 10, found 11"),
         ("sisa", {"shards": 5.0}, "sisa.shards: expected a number of shards, or a list written out"),
         (
             "data",

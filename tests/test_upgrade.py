@@ -19,8 +19,18 @@ MODELS = ("partition", "schedule", "train", "assemble")
 
 
 def as_version_0_2_0_left_it(project: Project) -> None:
-    """Without a memory, without prints in the shard files, without the ledger's head in the manifest."""
+    """Without blocks, a memory, prints in the shard files, and the ledger's head in the manifest."""
     workspace = project.workspace
+    for folder in (workspace.checkpoints_folder, workspace.exports_folder):
+        for path in sorted(folder.glob("block-*/*")):
+            if path.suffix == ".csv":
+                path.unlink()
+            else:
+                path.replace(folder / path.name)
+        for block in folder.glob("block-*"):
+            block.rmdir()
+    for path in workspace.plan_folder.glob("block-*"):
+        path.unlink()
     manifest = Manifest.model_validate(project.manifest()).model_copy(update={"ledger": None})
     workspace.manifest_file.write_bytes(manifest.to_bytes())
     entry = json.loads(workspace.ledger_file.read_text())
@@ -42,6 +52,11 @@ def as_version_0_2_0_left_it(project: Project) -> None:
     workspace.partition_file.write_text(json.dumps({name: partition[name] for name in kept}))
 
 
+def checkpoint_stamps(project: Project) -> dict[str, tuple[int, int]]:
+    paths = project.workspace.checkpoints_folder.rglob("*.safetensors")
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
 def answering(project: Project) -> tuple[int, ...]:
     return tuple(shard.shard for shard in Manifest.model_validate(project.manifest()).voters)
 
@@ -50,13 +65,14 @@ def test_nothing_is_trained_again_and_what_was_forgotten_stays_so(trained: Proje
     victim = trained.victim(1, 1)
     trained.forget(victim)
     trained.stages(*MODELS)
+    before, stamps = trained.checkpoints(), checkpoint_stamps(trained)
     entries = trained.workspace.ledger_file.read_text().splitlines(keepends=True)
     last = {**json.loads(entries[-1]), "number": 1, "previous": "0" * 64}
     trained.workspace.ledger_file.write_text(json.dumps(last))
     as_version_0_2_0_left_it(trained)
-    before = trained.checkpoints()
     trained.stages(*MODELS)
     assert trained.checkpoints() == before
+    assert checkpoint_stamps(trained) == stamps  # moved into blocks
     assert answering(trained) == (0, 1, 2)
     assert [entry.event for entry in read_history(trained.workspace)] == ["published", "requested", "withdrawn"]
     trained.forget()

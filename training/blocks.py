@@ -25,12 +25,22 @@ def block_folder(folder: Path, block: int) -> Path:
     return folder / f"block-{block}"
 
 
-def bring_home(folder: Path, home: Path) -> None:
-    """Move what lies in the block of another number of blocks, or in none, as in earlier versions, to its place.
+def places(folder: Path, name: str) -> list[Path]:
+    """Where a shard's file or folder stands: in no block, as in earlier versions, or in that of any number of blocks."""
+    return [path for path in (folder / name, *sorted(folder.glob(f"block-*/{name}"))) if path.exists()]
 
-    ``home``: where a file or folder of this name belongs, in a block of ``folder``. What stands there already stays.
+
+def standing(folder: Path, home: Path) -> Path:
+    """``home``, or where that stands until ``schedule`` brings it home: it may be needed before, by a withdrawal.
+
+    ``home``: where a shard's file or folder belongs, in a block of ``folder``, whether it is there or not.
     """
-    for path in (folder / home.name, *sorted(folder.glob(f"block-*/{home.name}"))):
-        if path.exists() and not home.exists():
-            home.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(home)
+    return home if home.exists() else next(iter(places(folder, "/".join(home.relative_to(folder).parts[1:]))), home)
+
+
+def bring_home(folder: Path, home: Path) -> None:
+    """Move what stands elsewhere to its place, in one step. What is there already stays."""
+    found = standing(folder, home)
+    if found != home:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        found.replace(home)

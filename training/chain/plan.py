@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from training.blocks import standing
 from training.chain.checkpoints import stale_slices
 from training.chain.keys import key_chain, make_recipe, sample_digests
 from training.chain.merkle import merkle_root
@@ -135,7 +136,8 @@ def retrained(workspace: Workspace, plans: Iterable[ShardPlan]) -> dict[int, lis
     """By shard the slices whose checkpoint is not there."""
     stale = {}
     for plan in plans:
-        paths = workspace.checkpoint_files(plan.shard, plan.keys)
+        homes = workspace.checkpoint_files(plan.shard, plan.keys)
+        paths = [standing(workspace.checkpoints_folder, home) for home in homes]
         stale[plan.shard] = [] if plan.abstains else stale_slices(paths)
     return stale
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from serving.ensemble.manifest import Release, ShardEntry
 from serving.ensemble.turnout import shards_needed, turnout
+from training.blocks import standing
 from training.chain.checkpoints import CheckpointError, load_checkpoint
 from training.chain.plan import load_plan
 from training.errors import DamagedError
@@ -65,7 +66,8 @@ def earlier_slice(
         return None
     key = record.keys[deepest]
     try:
-        checkpoint = load_checkpoint(workspace.checkpoint_file(shard.shard, deepest, key), key)
+        path = standing(workspace.checkpoints_folder, workspace.checkpoint_file(shard.shard, deepest, key))
+        checkpoint = load_checkpoint(path, key)
     except CheckpointError as error:
         logger.warning("shard %d cannot answer from slice %d: %s", shard.shard, deepest, error)
         return None

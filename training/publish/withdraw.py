@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serving.ensemble.manifest import Manifest
+from training.blocks import places
 from training.errors import DamagedError
-from training.files import read_json
+from training.files import read_json, sha256_file
 from training.memory.members import read_all
 from training.memory.suppressed import Memory
 from training.publish.asked import asks_for_the_unknown, newly_asked, refuse_unknown_requests, valid_params
@@ -199,4 +200,7 @@ def unlink_exports(workspace: Workspace, withdrawn: frozenset[str]) -> None:
         except DamagedError:
             continue  # the trainer writes it anew
         if record.sha256 in withdrawn:
-            path.with_suffix(".onnx").unlink(missing_ok=True)
+            # Its model may stand elsewhere than its record, where moving both to another block was cut short.
+            for model in places(workspace.exports_folder, f"{path.stem}.onnx"):
+                if model == path.with_suffix(".onnx") or sha256_file(model) == record.sha256:
+                    model.unlink(missing_ok=True)

@@ -47,8 +47,8 @@ def schedule(workspace: Workspace) -> None:
         plan = make_plan(params, shard_id, classes, weights, shard, features=features)
         write_if_changed(workspace.plan_file(shard_id), json_bytes(plan.model_dump(mode="json")))
         plans.append(plan)
+    write_blocks(workspace, plans)  # first: if moving is cut short and `sisa.blocks` set back, DVC must see a change
     bring_all_home(workspace, params.sisa.shards)
-    write_blocks(workspace, plans)
     prune(workspace, params.sisa.shards)
     if isinstance(params.training, Sgd):
         for sentence in short_slices(plans, params.training.batch_size):
@@ -138,7 +138,7 @@ def prune(workspace: Workspace, shards: Sequence[int]) -> None:
         folders += [folder, *blocks]
     for folder in folders:
         for path in set(folder.glob("*")) - keep:
-            name = path.name.removeprefix("shard-")
+            name = path.stem.removeprefix("shard-")
             # A trainer left over from a killed run may be using it.
             with workspace.shard_lock(int(name)) if name.isdecimal() else nullcontext():
                 remove(path)
