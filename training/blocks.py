@@ -25,6 +25,11 @@ def block_folder(folder: Path, block: int) -> Path:
     return folder / f"block-{block}"
 
 
+def block_list(folder: Path, block: int) -> Path:
+    """The file in a block that says which shards are in it."""
+    return block_folder(folder, block) / "shards.json"
+
+
 def bring_home(folder: Path, home: Path) -> None:
     """Move what lies in the block of another number of blocks, or in none, as in earlier versions, to its place.
 
