@@ -17,7 +17,7 @@ from serving.batching import Scores
 from serving.body import body_schema
 from serving.ensemble.aggregation import Aggregation, choose
 from serving.ensemble.loading import Ensemble
-from serving.ensemble.manifest import Forgotten, LedgerHead, Manifest, OpenRequests
+from serving.ensemble.manifest import BackboneEntry, Forgotten, LedgerHead, Manifest, OpenRequests
 from serving.ensemble.robustness import robustness
 from serving.ensemble.turnout import Turnout, shards_needed, turnout
 from serving.generations import Withdrawal
@@ -81,6 +81,9 @@ class EnsembleDescription(BaseModel):
     turnout: Turnout
     needed: int = Field(description="shards that must answer; with fewer, predictions are 503")
     shards: list[Shard]
+    backbone: BackboneEntry | None = Field(
+        description="the frozen network whose features the shards' models take; null where each takes images itself"
+    )
     ledger: LedgerHead | None = Field(description="the ledger as it was before this generation was entered")
     open_requests: OpenRequests | None = Field(
         description="requests to forget that were not done when this generation was published: how many, and when the "
@@ -165,6 +168,7 @@ def describe(ensemble: Ensemble, settings: Settings, floor: int | None) -> dict[
         turnout=ensemble.turnout,
         needed=shards_needed(ensemble.turnout.of, settings.quorum),
         shards=[Shard.model_validate(shard.model_dump()) for shard in manifest.shards],
+        backbone=manifest.backbone,
         ledger=manifest.ledger if isinstance(manifest, Manifest) else None,
         open_requests=manifest.open_requests if isinstance(manifest, Manifest) else None,
         floor=floor or "none",

@@ -211,7 +211,7 @@ def test_fewer_or_more_shards_leave_nothing_stale(create: Create) -> None:
         assert {path.stem for path in (project.folder / "data/shards").iterdir()} == names
         for folder in ("models/plan", "models/exports"):
             assert {path.stem for path in (project.folder / folder).rglob("shard-*")} == names
-        chains = list(project.workspace.checkpoints_folder.glob("*/*"))
+        chains = list(project.workspace.checkpoints_folder.glob("*/shard-*"))
         assert {path.name for path in chains} == names
         assert [len(list(path.iterdir())) for path in chains] == [1] * count
         manifest = project.manifest()

@@ -97,7 +97,7 @@ def test_the_ensembles_description_ties_an_answer_to_a_training_state(server: Se
         assert told == {**named, "pending": False, "earlier_slice": None}
     assert description["turnout"] == {"answered": 4, "of": 4, "pending": [], "earlier_slice": []}
     assert (description["needed"], description["ledger"], description["open_requests"]) == (2, None, None)
-    assert description["provider"] == "CPUExecutionProvider"
+    assert (description["provider"], description["backbone"]) == ("CPUExecutionProvider", None)
     assert description["limits"] == LIMITS
 
 

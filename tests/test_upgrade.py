@@ -23,7 +23,7 @@ def as_version_0_2_0_left_it(project: Project) -> None:
     workspace = project.workspace
     for folder in (workspace.checkpoints_folder, workspace.exports_folder):
         for path in sorted(folder.glob("block-*/*")):
-            if path.suffix == ".csv":
+            if path.suffix == ".csv" or path.name == "shards.json":
                 path.unlink()
             else:
                 path.replace(folder / path.name)

@@ -25,6 +25,11 @@ def block_folder(folder: Path, block: int) -> Path:
     return folder / f"block-{block}"
 
 
+def block_list(folder: Path, block: int) -> Path:
+    """The file in a block that says which shards are in it."""
+    return block_folder(folder, block) / "shards.json"
+
+
 def places(folder: Path, name: str) -> list[Path]:
     """Where a shard's file or folder stands: in no block, as in earlier versions, or in that of any number of blocks."""
     return [path for path in (folder / name, *sorted(folder.glob(f"block-*/{name}"))) if path.exists()]

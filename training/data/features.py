@@ -65,10 +65,16 @@ class Features:
         """D."""
         return int(self.file.get_slice("features").get_shape()[1])
 
-    def rows(self) -> NDArray[np.float32]:
-        """(N, D) float32 in memory, each checked. Raises DamagedError when one is not what its digest says."""
+    def rows(self, numbers: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """All rows, (N, D), or those of these ``numbers``, each checked, in memory.
+
+        Raises DamagedError when one is not what its digest says.
+        """
         rows: NDArray[np.float16] = self.file.get_tensor("features")
-        if row_digests(rows) != self.digests:
+        digests = self.digests
+        if numbers is not None:
+            rows, digests = rows[list(numbers)], [digests[number] for number in numbers]
+        if row_digests(rows) != digests:
             raise DamagedError(f"{self.path} is damaged (its rows are not what their digests say)")
         return rows.astype(np.float32)
 

@@ -31,7 +31,6 @@ class ClosedForm:
         return {
             "python": platform.python_version(),
             "numpy": version("numpy"),
-            "scipy": version("scipy"),
             "blas": ", ".join(sorted({f"{info['internal_api']} {info['version']}" for info in blas})),
             "device": ", ".join(sorted({str(info.get("architecture")) for info in blas})),
         }

@@ -12,6 +12,8 @@ from serving.ensemble.aggregation import Aggregation, choose, count_votes, mean_
 from serving.ensemble.robustness import robustness
 from training.evaluation.roc import Ints
 
+COUNTS = 20  # numbers of shards that are tried
+
 
 def robust_accuracy(actual: Ints, predicted: Ints, votes: Ints) -> list[tuple[int, float]]:
     """Share of samples that the vote gets right even if r shards were poisoned, r = 0, 1, … up to half of them.
@@ -37,11 +39,15 @@ def accuracy_by_shard_count(
 ) -> list[tuple[int, float, float, float]]:
     """Accuracy of ensembles of 1, 2, …, S of the shards: mean, lowest and highest over the choices of shards.
 
-    ``by_shard``: (S, N, C). All choices where there are up to ``limit``, else that many at random.
+    ``by_shard``: (S, N, C). All choices where there are up to ``limit``, else that many at random. Where there are more
+    than 20 shards, only some numbers of them.
     """
     random, shards = np.random.default_rng(seed), len(by_shard)
     rows = []
-    for count in range(1, shards + 1):
+    counts = (
+        range(1, shards + 1) if shards <= COUNTS else np.unique(np.geomspace(1, shards, COUNTS).round().astype(int))
+    )
+    for count in map(int, counts):
         if comb(shards, count) <= limit:
             chosen = [list(choice) for choice in combinations(range(shards), count)]
         else:

@@ -95,9 +95,8 @@ def take_over(rows: Rows, pictures: Sequence[bytes], there: dict[Path, Features]
     for found in sorted(there.values(), key=lambda found: found.path != own):
         numbers = {picture: number for number, picture in enumerate(found.pictures) if picture in missing}
         if numbers:
-            known = found.rows()
-            for picture, number in numbers.items():
-                rows[missing.pop(picture)] = known[number]
+            for picture, row in zip(numbers, found.rows(list(numbers.values())), strict=True):
+                rows[missing.pop(picture)] = row
         if not missing:
             break
     return sorted(position for positions in missing.values() for position in positions)

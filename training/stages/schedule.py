@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from rich.console import Console
 from rich.table import Table
 
-from training.blocks import BLOCKS, block_folder, bring_home, shards_of
+from training.blocks import BLOCKS, block_folder, block_list, bring_home, shards_of
 from training.chain.initial_weights import initial_weights_digest
 from training.chain.plan import ShardPlan, in_words, load_plan, make_plan, retrained
 from training.data.features import read_features
@@ -134,7 +134,7 @@ def prune(workspace: Workspace, shards: Sequence[int]) -> None:
     folders = [workspace.plan_folder]
     for folder in (workspace.checkpoints_folder, workspace.exports_folder):
         blocks = [block_folder(folder, block) for block in range(BLOCKS)]
-        keep |= set(blocks)
+        keep |= {*blocks, *(block_list(folder, block) for block in range(BLOCKS))}
         folders += [folder, *blocks]
     for folder in folders:
         for path in set(folder.glob("*")) - keep:

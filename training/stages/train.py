@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from training.blocks import BLOCKS, block_folder, shards_of
+from training.blocks import BLOCKS, block_list, shards_of
 from training.engine.serial import train_shard
+from training.files import json_bytes, write_if_changed
 from training.learning import Ridge
 from training.publish.publish import offer
 from training.stages.run import guard, here
@@ -21,9 +22,11 @@ from training.workspace import Workspace
 def train_block(workspace: Workspace, block: int) -> None:
     """Raises what ``train_shard`` and ``offer`` raise; the shards before are then trained."""
     params = workspace.read_params()
+    shards = shards_of(block, params.sisa.shards, params.sisa.blocks)
     for folder in (workspace.checkpoints_folder, workspace.exports_folder):
-        block_folder(folder, block).mkdir(parents=True, exist_ok=True)  # DVC wants it, also where no shard is in it
-    for shard_id in shards_of(block, params.sisa.shards, params.sisa.blocks):
+        # DVC wants both, and warns of one that is empty.
+        write_if_changed(block_list(folder, block), json_bytes({"shards": shards}))
+    for shard_id in shards:
         train_shard(workspace, shard_id)
         if not isinstance(params.training, Ridge):  # such heads are trained before one could be published
             offer(workspace, shard_id)

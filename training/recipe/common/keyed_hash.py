@@ -21,4 +21,4 @@ def keyed_hash(seed: int, purpose: str, name: object) -> bytes:
 
 def keyed_number(seed: int, purpose: str, name: object, below: int) -> int:
     """A whole number in [0, ``below``), ``below`` at most 2**32: evenly spread but for one part in 2**32."""
-    return int.from_bytes(keyed_hash(seed, purpose, name)[:8]) % below
+    return int.from_bytes(keyed_hash(seed, purpose, name)[:8]) % below if below > 1 else 0
