@@ -31,7 +31,7 @@ def block_list(folder: Path, block: int) -> Path:
 
 
 def places(folder: Path, name: str) -> list[Path]:
-    """Where a shard's file or folder stands: in no block, as in earlier versions, or in that of any number of blocks."""
+    """Where a shard's file or folder stands: in no block, as in earlier versions, or in a block of any number."""
     return [path for path in (folder / name, *sorted(folder.glob(f"block-*/{name}"))) if path.exists()]
 
 
