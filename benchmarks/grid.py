@@ -149,7 +149,7 @@ def prepare(cell: Cell, folder: Path, source: Path, device: str) -> Workspace:
     params = yaml.safe_load((ROOT / "profiles/cifar10.yaml").read_text())
     params["device"] = device
     params["data"]["root"] = str(source.resolve())
-    params["sisa"] |= {"shards": list(range(cell.shards)), "slices": cell.slices}
+    params["sisa"] |= {"shards": cell.shards, "slices": cell.slices}
     params["network"]["name"] = cell.network
     params["training"] |= {
         "epochs_per_slice": cell.epochs_per_slice,

@@ -71,7 +71,7 @@ def make(workspace: Path, count: int, side: int) -> None:
             coarse.resize((side, side), Image.Resampling.BICUBIC).save(path, quality=85)
     params = yaml.safe_load((ROOT / "profiles/digits.yaml").read_text())
     params["data"] = {"source": "imagefolder", "root": "pictures", "image_size": side}
-    params["sisa"]["shards"] = list(range(SHARDS))
+    params["sisa"]["shards"] = SHARDS
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
     (workspace / "forget").mkdir()
 

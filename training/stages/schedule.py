@@ -1,7 +1,7 @@
 """Stage schedule: what must be retrained, and what it costs, before anything is trained.
 
-It writes each shard's plan, which is all that ``train@K`` goes by, and deletes what belongs to
-shards that are no longer in ``sisa.shards``.
+It writes each shard's plan, which is all that ``train@B`` goes by, moves what stands in the block of
+another number of blocks, and deletes what belongs to shards that are no longer in ``sisa.shards``.
 """
 
 from __future__ import annotations
