@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from training.errors import TrainingError
@@ -39,7 +40,13 @@ def backbone_file(root: Path, network: FrozenNetwork) -> Path:
 def initial_weights_digest(root: Path, network: AnyNetwork) -> str:
     """Hex SHA-256 of the file to start from; ``none`` for random weights."""
     path = initial_weights_file(root, network)
-    return "none" if path is None else sha256_file(path)
+    return "none" if path is None else _digest(path, path.stat().st_mtime_ns, path.stat().st_size)
+
+
+@cache
+def _digest(path: Path, _mtime_ns: int, _size: int) -> str:
+    """Read once a process for all shards, unless it is replaced meanwhile."""
+    return sha256_file(path)
 
 
 def _imagenet_file() -> Path:

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import NoReturn
 
 from tqdm import tqdm
@@ -124,9 +125,15 @@ def make_trainer(workspace: Workspace, plan: ShardPlan, params: Params) -> Train
     return Descent(plan.recipe, initial_weights_file(workspace.root, params.network), params.device)
 
 
+@cache
+def imported_code(room: str) -> str:
+    """The digest of a room's code on the disk, when it was first asked for: what a process has imported stays."""
+    return folder_digest(RECIPE_FOLDER / room)
+
+
 def check_code(plan: ShardPlan) -> None:
     """Raise StalePlanError when the recipe's code on the disk is not that of the plan (any more)."""
-    if any(folder_digest(RECIPE_FOLDER / room) != digest for room, digest in plan.recipe.code.items()):
+    if any(imported_code(room) != digest for room, digest in plan.recipe.code.items()):
         raise StalePlanError(f"the plan of shard {plan.shard} was made for other code than there is now")
 
 
