@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from conftest import MODELS, REPOSITORY, SMALL, Project, made_once
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from server import Server
 
 from serving.ensemble.loading import load_ensemble
 from training.backbone.extract import BATCH, Extractor
@@ -291,3 +293,17 @@ def test_a_shard_is_in_exactly_one_block(shard_id: int, blocks: int) -> None:
 def test_dvc_runs_every_block() -> None:
     stage = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]["train"]
     assert stage["matrix"]["block"] == list(range(BLOCKS))
+
+
+def test_the_service_answers_with_backbone_and_heads(frozen: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    shutil.copytree(frozen.workspace.models_folder, folder / "models")
+    images = load_test(frozen).images[:3]
+    expected = load_ensemble(folder / "models", threads=1).shard_probabilities(images).mean(axis=0)
+    with Server(folder) as service:
+        service.wait(lambda: service.status("/readyz") == 200)
+        with service.client() as client:
+            answer = client.post("/v1/predict", json={"images": images.tolist()}).raise_for_status().json()
+            described = client.get("/v1/ensemble").json()
+    assert np.array([each["probabilities"] for each in answer["predictions"]]) == pytest.approx(expected, abs=1e-5)
+    assert described["backbone"] == frozen.manifest()["backbone"]

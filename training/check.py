@@ -31,6 +31,7 @@ from training.workspace import Workspace
 # Files and folders that stages write, none of which may hold the source or lie in it.
 WRITTEN = (
     "data/shards",
+    "data/features",
     "data/test.npy",
     "data/partition.json",
     "data/poisoned.txt",
