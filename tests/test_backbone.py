@@ -109,6 +109,7 @@ def test_efficientnet_lite0_is_made_and_says_of_what(lite0: Path) -> None:
     assert found.notes["licence"].startswith("Apache-2.0")
 
 
+@pytest.mark.heavy
 def test_the_same_weights_give_the_same_bytes(lite0: Path, tmp_path: Path) -> None:
     make_backbone("efficientnet-lite0", tmp_path / "again.onnx", side=64)
     assert (tmp_path / "again.onnx").read_bytes() == lite0.read_bytes()
@@ -139,6 +140,7 @@ def test_a_name_that_means_nothing_is_refused(name: str, tmp_path: Path) -> None
         make_backbone(name, tmp_path / "x.onnx")
 
 
+@pytest.mark.heavy
 def test_a_torchvision_network_is_made_of_a_state_dict(tmp_path: Path) -> None:
     from torchvision.models import resnet18
 

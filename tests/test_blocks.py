@@ -138,7 +138,7 @@ def test_a_withdrawn_model_is_deleted_though_moving_it_was_cut_short(trained: Pr
     assert turned_out(trained) == ((), ())
 
 
-@pytest.mark.pipeline
+@pytest.mark.heavy
 def test_dvc_moves_models_into_fewer_blocks_and_a_deletion_retrains_one_shard_of_its_block(reproduced: Project) -> None:
     before = stamps(reproduced)
     reproduced.change(sisa__blocks=2)

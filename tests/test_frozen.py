@@ -210,6 +210,7 @@ def test_a_head_trained_by_sgd_is_exact_too(tmp_path: Path) -> None:
     assert read_metrics(one.workspace.report("metrics.json")).mean.accuracy > 0.8
 
 
+@pytest.mark.heavy
 def test_twelve_shards_are_in_ten_blocks_and_a_deletion_trains_one(tmp_path: Path) -> None:
     project = make(tmp_path / "twelve", sisa__shards=12).with_git()
     stages = ["partition", "features", "schedule", *(f"train@{block}" for block in range(10)), "assemble"]
