@@ -63,6 +63,7 @@ def test_thirty_shards_in_four_blocks_become_seven_in_three(tmp_path: Path) -> N
     assert where(project) == {shard: {f"block-{shard % 3}"} for shard in range(7)}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("after", [2, 10])
 def test_stopped_at_any_step_of_the_move_the_next_run_completes_it(
     trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int

@@ -192,6 +192,7 @@ def test_the_backbone_is_published_beside_the_heads_and_stays_when_one_is_replac
     assert names == ["backbone", "shard", "shard", "shard"]
 
 
+@pytest.mark.heavy
 def test_a_head_trained_by_sgd_is_exact_too(tmp_path: Path) -> None:
     sgd = {
         **{"method": "sgd", "epochs_per_slice": 2, "batch_size": 32, "learning_rate": 0.1, "momentum": 0.9},
@@ -296,6 +297,7 @@ def test_dvc_runs_every_block() -> None:
     assert stage["matrix"]["block"] == list(range(BLOCKS))
 
 
+@pytest.mark.heavy
 def test_the_service_answers_with_backbone_and_heads(frozen: Project, tmp_path: Path) -> None:
     folder = tmp_path / "service"
     shutil.copytree(frozen.workspace.models_folder, folder / "models")
