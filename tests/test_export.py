@@ -23,8 +23,9 @@ from training.recipe.network.classifier import build_network
 PARAMS = load_params(Path(__file__).parents[1] / "profiles/digits.yaml")
 
 
-def recipe_of(name: str, *, classes: int = 3, normalisation: str = "imagenet") -> Recipe:
-    network = PARAMS.network.model_copy(update={"name": name, "normalisation": normalisation})
+def recipe_of(name: str, *, classes: int = 3, normalisation: str = "imagenet", flip: bool = False) -> Recipe:
+    changed = {"name": name, "normalisation": normalisation, "test_time_flip": flip}
+    network = PARAMS.network.model_copy(update=changed)
     return make_recipe(PARAMS.model_copy(update={"network": network}), 0, classes, "none")
 
 
@@ -33,7 +34,7 @@ def weights_of(recipe: Recipe, seed: int = 0) -> Arrays:
     torch.manual_seed(seed)
     state = build_network(recipe.network, recipe.classes).state_dict()
     return {
-        name: (tensor + 0.1 * torch.rand(tensor.shape)).numpy() if tensor.is_floating_point() else tensor.numpy()
+        name: (tensor + 0.1 * (torch.rand(tensor.shape) - 0.5)).numpy() if tensor.is_floating_point() else tensor.numpy()
         for name, tensor in state.items()
     }
 
@@ -66,6 +67,18 @@ def test_probabilities_are_torchs_softmax_taken_once(exported: tuple[Probabiliti
     expected = shares / shares.sum(axis=1, keepdims=True)
     assert run(content, images) == pytest.approx(expected, abs=1e-5)
     assert largest_difference(content, model, 16) < 1e-5
+
+
+def test_with_a_flip_an_answer_is_the_mean_of_those_to_a_picture_and_its_mirror_image(graphs: Path) -> None:
+    recipe = recipe_of("resnet9", flip=True)
+    content, difference = export(recipe, weights_of(recipe), graphs / "flip.onnx", {"key": "abc"})
+    assert difference < 1e-5
+    images = np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    plain, _ = export(recipe_of("resnet9"), weights_of(recipe), graphs / "resnet9.onnx", {"key": "abc"})
+    expected = (run(plain, images) + run(plain, images[:, :, ::-1])) / 2
+    assert np.abs(run(plain, images) - expected).max() > 1e-3
+    assert run(content, images) == pytest.approx(expected, abs=1e-5)
+    assert run(content, images[:1]) == pytest.approx(expected[:1], abs=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -146,9 +159,10 @@ def test_a_graph_has_another_name_for_anything_that_changes_it() -> None:
             recipe_of("resnet18"),
             recipe_of("resnet9", classes=4),
             recipe_of("resnet9", normalisation="half"),
+            recipe_of("resnet9", flip=True),
         )
     }
-    assert len(digests) == 4
+    assert len(digests) == 5
 
 
 def test_weights_of_another_network_are_named(graphs: Path) -> None:

@@ -118,9 +118,10 @@ def test_seed_shard_network_classes_size_slices_and_initial_weights_are_in_the_r
     assert len({recipe(), *changed}) == 9
 
 
-def test_device_and_aggregation_are_not() -> None:
+def test_device_aggregation_and_a_flip_of_what_is_judged_are_not() -> None:
     sisa = PARAMS.sisa.model_copy(update={"aggregation": "vote"})
-    assert recipe(PARAMS.model_copy(update={"device": "cpu", "sisa": sisa})) == recipe()
+    network = PARAMS.network.model_copy(update={"test_time_flip": True})
+    assert recipe(PARAMS.model_copy(update={"device": "cpu", "sisa": sisa, "network": network})) == recipe()
 
 
 @pytest.fixture

@@ -23,11 +23,14 @@ class Network(Section):
     state dict. ``normalisation``: ``imagenet``, its mean and standard deviation by channel, or
     ``half``, .5 for all of them, as the reference experiment does. Never the data's own: statistics
     of the training set would carry traces of forgotten samples into models that never saw them.
+    ``test_time_flip``: an answer is the mean of those to the picture and to its mirror image. It takes twice as long
+    and shapes no weights: no shard is trained for it.
     """
 
     name: Literal["resnet18", "resnet9"]
     weights: str = Field(min_length=1)
     normalisation: Literal["imagenet", "half"]
+    test_time_flip: bool = False
 
     @model_validator(mode="after")
     def _weights_are_tracked_and_of_this_network(self) -> Network:

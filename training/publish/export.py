@@ -25,6 +25,7 @@ from torch.fx.experimental.optimization import fuse
 from training.chain.checkpoints import Arrays
 from training.errors import PublishError
 from training.files import write_atomic
+from training.learning import trained_network
 from training.recipe.common.recipe import Recipe
 from training.recipe.network.classifier import Classifier, build_network
 
@@ -33,15 +34,19 @@ CHECKED = 32  # images of noise on which ONNX and torch are compared
 
 
 class Probabilities(nn.Module):
-    """(N, H, W, 3) uint8 to (N, C) float32 probabilities, batch normalisation folded into the convolutions."""
+    """(N, H, W, 3) uint8 to (N, C) float32 probabilities, batch normalisation folded into the convolutions.
 
-    def __init__(self, classifier: nn.Module) -> None:
+    ``flip``: the mean of those of the images and of their mirror images.
+    """
+
+    def __init__(self, classifier: nn.Module, *, flip: bool) -> None:
         super().__init__()
-        self.classifier = classifier
+        self.classifier, self.flip = classifier, flip
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(images)
-        return logits.softmax(dim=1)
+        logits: Tensor = self.classifier(torch.cat([images, images.flip(2)]) if self.flip else images)
+        probabilities = logits.softmax(dim=1)
+        return probabilities.unflatten(0, (2, -1)).mean(dim=0) if self.flip else probabilities
 
 
 def export(recipe: Recipe, weights: Arrays, graph_file: Path, provenance: dict[str, str]) -> tuple[bytes, float]:
@@ -71,12 +76,12 @@ def load_model(recipe: Recipe, weights: Arrays) -> Probabilities:
         network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     except RuntimeError as error:
         raise PublishError(f"shard {recipe.shard}: the weights do not fit {recipe.network.name}: {error}") from error
-    return fold(network)
+    return fold(network, recipe)
 
 
-def fold(network: Classifier) -> Probabilities:
+def fold(network: Classifier, recipe: Recipe) -> Probabilities:
     """In eval mode, without batch normalisation: a running service need not compute it."""
-    return Probabilities(fuse(network.eval())).eval()
+    return Probabilities(fuse(network.eval()), flip=trained_network(recipe.network).test_time_flip).eval()
 
 
 def load_graph(recipe: Recipe, path: Path) -> onnx.ModelProto:
@@ -94,7 +99,7 @@ def load_graph(recipe: Recipe, path: Path) -> onnx.ModelProto:
 
 def make_graph(recipe: Recipe) -> onnx.ModelProto:
     """Export the network's graph, which takes seconds."""
-    model = fold(build_network(recipe.network, recipe.classes))
+    model = fold(build_network(recipe.network, recipe.classes), recipe)
     # Numbers without a pattern: the exporter would drop a bias of zeros and merge tensors that are equal.
     generator = torch.Generator().manual_seed(0)
     for tensor in model.state_dict().values():

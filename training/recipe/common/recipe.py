@@ -36,8 +36,9 @@ class Recipe(BaseModel):
 
     @property
     def key(self) -> str:
-        """Hex SHA-256 of all of it."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+        """Hex SHA-256 of all of it that shapes weights."""
+        shaping = self.model_dump(exclude={"network": {"test_time_flip"}})
+        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
     def seed_for(self, slice_id: int, purpose: str) -> int:
         """A seed in [0, 2**63) for one purpose in one slice; ``slice_id`` -1 is the initialisation."""

@@ -1,10 +1,15 @@
-"""ResNet-9: a small residual network for images of 32 × 32 from scratch, after David Page's for DAWNBench."""
+"""ResNet-9: a small residual network for images of 32 × 32 from scratch, after David Page's for DAWNBench.
+
+It starts like an identity, as in Jordan, "94% on CIFAR-10 in 3.29 seconds" (2024), section 3.3: each convolution but
+the first hands its inputs on. Small shards learn faster from there.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
 from torch import Tensor, nn
+from torch.nn.init import dirac_
 
 
 def resnet9(classes: int) -> nn.Module:
@@ -26,9 +31,10 @@ def resnet9(classes: int) -> nn.Module:
 
 
 def _conv(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    if inputs > 3:
+        dirac_(convolution.weight.data[:inputs])  # what is beyond these stays random
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 class Residual(nn.Module):
