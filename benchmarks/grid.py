@@ -75,11 +75,10 @@ def main(
     source: Annotated[Path, typer.Option(help="folder of cifar-10-batches-py")] = ROOT / "data/raw",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     data: Annotated[Path, typer.Option(help="where results are kept")] = DATA,
-    shards: Annotated[list[int] | None, typer.Option(help="only cells of so many; may be given several times")] = None,
-    slices: Annotated[list[int] | None, typer.Option(help="likewise")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="a cell, as 5,10; may be given several times")] = None,
 ) -> None:
     for cell in CELLS:
-        if cell.shards not in (shards or [cell.shards]) or cell.slices not in (slices or [cell.slices]):
+        if only is not None and f"{cell.shards},{cell.slices}" not in only:
             continue
         result = run_once(cell, folder, source, device, data)
         print(json.dumps(result), flush=True)

@@ -13,7 +13,8 @@ from starlette.responses import JSONResponse, Response
 
 from serving.api import confirm, describe, encode
 from serving.batching import Batcher, Scores
-from serving.decoding import Images, Shape, decode_withdrawal
+from serving.decoders import Decoders
+from serving.decoding import Images, Large, Shape, decode_withdrawal
 from serving.ensemble.aggregation import Aggregation
 from serving.ensemble.loading import Ensemble
 from serving.ensemble.manifest import EnsembleUnavailable, Manifest
@@ -35,7 +36,7 @@ from serving.metrics import (
     show_open_requests,
 )
 from serving.reading import INLINE_BYTES, Body, check_content_type, check_query, read_files, read_json, read_npy
-from serving.refusal import Refusal, failure
+from serving.refusal import Refusal, failure, not_kept, unavailable
 from serving.settings import Settings
 
 logger = logging.getLogger("serving")
@@ -58,13 +59,18 @@ class Answering:
         self._lost: Refusal | None = None  # the quorum, as it was logged
         self._writer = ThreadPoolExecutor(1, "withdraw")  # its own: others may be busy opening models
         self._batcher = Batcher(settings.max_batch, BATCH_IMAGES.observe)
-        self._decoders = ThreadPoolExecutor(settings.thread_count, "decode")
+        self._threads = ThreadPoolExecutor(settings.thread_count, "decode")
+        self._decoders = Decoders(settings.thread_count, settings.max_pixels)
 
     async def watch(self) -> None:
         """Pick up new generations before anyone asks, and keep the gauges true; never returns."""
         while True:
             await self.is_ready()
             await asyncio.sleep(WATCH_SECONDS)
+
+    async def close(self) -> None:
+        """End what would otherwise outlive the service."""
+        await self._decoders.close()
 
     async def is_ready(self) -> bool:
         """Whether the published generation can answer, with as many shards as must."""
@@ -166,9 +172,10 @@ class Answering:
                 await self._voting()  # not ready: say so before a long body is sent
             mode = check_query(request, ("mode",))
             body = await read(request, self._settings)
+            client = request.client.host if request.client else ""
             while True:
                 ensemble = await self._voting()
-                images, named = await self._decode(body, ensemble.manifest.image_shape)
+                images, named = await self._decode(body, ensemble.manifest.image_shape, client)
                 if mode is not None and named is not None and mode != named:
                     raise Refusal(
                         400, "two modes are given", "mode", "one mode", f"{mode} in the query, {named} in the body"
@@ -190,10 +197,13 @@ class Answering:
         count(request.scope, ensemble, scores)
         return Response(answer, media_type="application/json")
 
-    async def _decode(self, body: Body, shape: Shape) -> tuple[Images, Aggregation | None]:
+    async def _decode(self, body: Body, shape: Shape, client: str) -> tuple[Images, Aggregation | None]:
         if body.quick:
             return body.decode(shape)
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, body.decode, shape)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, body.decode, shape)
+        except Large as large:
+            return await self._decoders.decode(client, large, shape), body.mode
 
 
 def lost_quorum(turnout: Turnout, quorum: float) -> Refusal | None:
@@ -208,30 +218,6 @@ def lost_quorum(turnout: Turnout, quorum: float) -> Refusal | None:
         f"at least {needed} of the {turnout.of} shards with samples (serve.quorum {quorum:g})",
         f"{turnout.answered} answer; pending: {', '.join(map(str, turnout.pending))}",
         {"Retry-After": "60"},
-    )
-
-
-def not_kept() -> Refusal:
-    """503 for a withdrawal that could not be written: it does not hold."""
-    return Refusal(
-        503,
-        "nothing was withdrawn",
-        None,
-        "an intact list of withdrawn models in a state folder that can be written to",
-        "the reason is in the service's log",
-        {"Retry-After": "1"},
-    )
-
-
-def unavailable() -> Refusal:
-    """503; the reason, which may hold paths, is in the log."""
-    return Refusal(
-        503,
-        "the published ensemble cannot be served now",
-        None,
-        "an intact manifest, not older than any seen before",
-        "the reason is in the service's log",
-        {"Retry-After": "1"},
     )
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
@@ -18,7 +19,7 @@ from pydantic_core import ErrorDetails
 from serving.body import MAX_WITHDRAWN, JsonBody, WithdrawBody
 from serving.ensemble.aggregation import Aggregation
 from serving.pictures.bad import BadPicture
-from serving.pictures.decoding import FORMATS, decode_picture
+from serving.pictures.decoding import FORMATS, decode_header, read_header, resized
 from serving.refusal import Refusal, cut, short
 
 Images = NDArray[np.uint8]
@@ -124,18 +125,48 @@ def decode_npy(body: bytes, shape: Shape, max_images: int) -> Images:
     return np.ascontiguousarray(flat.reshape(found[::-1]).T) if fortran else flat.reshape(found)
 
 
-def decode_files(files: Sequence[BinaryIO], shape: Shape, max_pixels: int) -> Images:
-    """Pictures to (N, H, W, 3) uint8; ``max_pixels``: what all of them together may have, as stored."""
-    images, left = [], max_pixels
+class Large(Exception):
+    """Pictures that take longer to decode than they may here: about ``seconds``. ``pixels``: how many they have."""
+
+    def __init__(self, files: Sequence[BinaryIO], pixels: int, seconds: float) -> None:
+        super().__init__(f"{len(files)} pictures of {pixels} pixels take {seconds:.2f} s")
+        self._files, self.pixels, self.seconds = files, pixels, seconds
+
+    def contents(self) -> tuple[bytes, ...]:
+        """Their files."""
+        for file in self._files:
+            file.seek(0)
+        return tuple(file.read() for file in self._files)
+
+
+def decode_files(files: Sequence[BinaryIO], shape: Shape, max_pixels: int, most_seconds: float = math.inf) -> Images:
+    """Pictures to (N, H, W, 3) uint8; ``max_pixels``: what all of them together may have, as stored.
+
+    Raises Large, before a pixel is decoded, where that takes more than about ``most_seconds``.
+    """
+    headers, left = [], max_pixels
     for number, file in enumerate(files):
-        try:
-            decoded = decode_picture(file, shape[:2], formats=FORMATS, max_pixels=left)
-        except BadPicture as bad:
-            status = 413 if bad.too_large else 400
-            raise Refusal(status, bad.reason, f"images[{number}]", bad.expected, cut(bad.found)) from None
-        images.append(decoded.image)
-        left -= decoded.pixels
+        with _of_picture(number):
+            header = read_header(file, formats=FORMATS, max_pixels=left)
+        headers.append(header)
+        left -= header.width * header.height
+    seconds = sum(header.seconds for header in headers)
+    if seconds > most_seconds:
+        raise Large(files, max_pixels - left, seconds)
+    images = []
+    for number, header in enumerate(headers):
+        with _of_picture(number):
+            images.append(resized(decode_header(header), shape[:2]))
     return np.stack(images)
+
+
+@contextmanager
+def _of_picture(number: int) -> Iterator[None]:
+    try:
+        yield
+    except BadPicture as bad:
+        status = 413 if bad.too_large else 400
+        raise Refusal(status, bad.reason, f"images[{number}]", bad.expected, cut(bad.found)) from None
 
 
 def _check_count(count: int, max_images: int) -> None:

@@ -9,6 +9,8 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +24,7 @@ access_log = logging.getLogger("serving.access")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 WITHDRAW = "/v1/withdraw"
+WATCH_SECONDS = 0.1  # how long a request may take before its client is watched
 PROBES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
 
@@ -67,7 +70,7 @@ class Gate:
                 self._admit(exchange)
                 self._at_work += 1
             try:
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout(self._timeout), exchange.watched():
                     await self._app(exchange.scope, exchange.receive, exchange.send)
             finally:
                 self._at_work -= guarded
@@ -175,6 +178,37 @@ class Exchange:
         self.request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.scope: Scope = {**scope, "sisa.notes": self.notes, "sisa.request_id": self.request_id}
         self._receive, self._send, self._max_body_bytes = receive, send, max_body_bytes
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Cancel the work within when the client goes away while it is done; nothing is raised then."""
+        work = asyncio.current_task()
+        assert work is not None
+        gone = False
+
+        async def watch() -> None:
+            nonlocal gone
+            while not self.complete:  # the service itself reads the body, and would notice
+                await asyncio.sleep(WATCH_SECONDS)
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            if not self.status:
+                gone = True
+                work.cancel()
+
+        watcher: list[asyncio.Task[None]] = []
+        loop = asyncio.get_running_loop()
+        # Most requests are answered before it begins: a task for each would cost more than some of them.
+        later = loop.call_later(WATCH_SECONDS, lambda: watcher.append(loop.create_task(watch())))
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not gone or work.uncancel() > 0:
+                raise
+        finally:
+            later.cancel()
+            for task in watcher:
+                task.cancel()
 
     async def receive(self) -> Message:
         """Raises Refusal when the body is longer than allowed, whatever its header said."""

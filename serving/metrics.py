@@ -20,6 +20,13 @@ REQUEST_SECONDS = Histogram(
     "sisa_request_seconds", "Time from a request's first byte to its answer.", ["route", "status"], buckets=SECONDS
 )
 IMAGES_PREDICTED = Counter("sisa_images", "Images predicted.", ["route"])
+DECODING = Gauge("sisa_decoding", "Requests whose large pictures are decoded now.", multiprocess_mode="livesum")
+DECODING_WAITING = Gauge(
+    "sisa_decoding_waiting", "Requests whose large pictures wait to be decoded.", multiprocess_mode="livesum"
+)
+DECODERS_ENDED = Counter(
+    "sisa_decoders_ended", "Decoding processes that were ended: time-outs, clients that went away, memory."
+)
 BATCH_IMAGES = Histogram("sisa_batch_images", "Images computed together.", buckets=IMAGES)
 PREDICTIONS = Counter("sisa_predictions", "Predictions, one an image.")
 DISAGREEMENTS = Counter("sisa_disagreements", "Predictions on which the shards do not all agree.")

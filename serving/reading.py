@@ -21,6 +21,7 @@ from serving.refusal import Refusal, short
 from serving.settings import Settings
 
 INLINE_BYTES = 64 * 1024  # a longer body is decoded in a thread, so that other requests need not wait
+CHEAP = 0.02  # seconds of decoding that a thread may take; handing more to a process costs less than 2% of it
 
 # A part's name and text would be decoded with whatever codec the caller names; punycode takes minutes for a megabyte.
 FOREIGN_CHARSET = re.compile(r'charset(?!="?utf-8"?\s*(;|$))', re.IGNORECASE)
@@ -30,12 +31,14 @@ FOREIGN_CHARSET = re.compile(r'charset(?!="?utf-8"?\s*(;|$))', re.IGNORECASE)
 class Body:
     """A body that has arrived.
 
-    ``decode``: from the shape of the ensemble's images to the images, and the mode if the body names one.
-    ``quick``: whether that takes so little that it may be done between two other requests.
+    ``decode``: from the shape of the ensemble's images to the images, and the mode if the body names one; of
+    pictures that take longer than a thread may, which cannot be stopped, it raises Large. ``quick``: whether it takes
+    so little that it may be done between two other requests. ``mode``: what a form names.
     """
 
     decode: Callable[[Shape], tuple[Images, Aggregation | None]]
     quick: bool
+    mode: Aggregation | None = None
 
 
 async def read_json(request: Request, settings: Settings) -> Body:
@@ -58,7 +61,7 @@ async def read_files(request: Request, settings: Settings) -> Body:
     check_content_type(request, "multipart/form-data")
     files, mode = check_form(await parse_form(request, settings.max_images))
     opened: list[BinaryIO] = [file.file for file in files]
-    return Body(lambda shape: (decode_files(opened, shape, settings.max_pixels), mode), quick=False)
+    return Body(lambda shape: (decode_files(opened, shape, settings.max_pixels, CHEAP), mode), quick=False, mode=mode)
 
 
 def check_mode(mode: str) -> Aggregation:

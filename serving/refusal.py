@@ -36,6 +36,30 @@ def failure(request_id: str) -> Refusal:
     return Refusal(500, "internal server error", None, "an answer", f"an exception; the log has it as {request_id}")
 
 
+def not_kept() -> Refusal:
+    """503 for a withdrawal that could not be written: it does not hold."""
+    return Refusal(
+        503,
+        "nothing was withdrawn",
+        None,
+        "an intact list of withdrawn models in a state folder that can be written to",
+        "the reason is in the service's log",
+        {"Retry-After": "1"},
+    )
+
+
+def unavailable() -> Refusal:
+    """503; the reason, which may hold paths, is in the log."""
+    return Refusal(
+        503,
+        "the published ensemble cannot be served now",
+        None,
+        "an intact manifest, not older than any seen before",
+        "the reason is in the service's log",
+        {"Retry-After": "1"},
+    )
+
+
 def cut(text: str, limit: int = 80) -> str:
     """At most ``limit`` characters of a text of our own or a library's."""
     return text if len(text) <= limit else f"{text[:limit]}…"

@@ -127,6 +127,7 @@ class Sisa:
     @bentoml.on_shutdown
     async def stop(self) -> None:
         self._watch.cancel()
+        await self.answering.close()
 
     async def __is_ready__(self) -> bool:
         return await self.answering.is_ready()

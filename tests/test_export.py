@@ -33,10 +33,11 @@ def weights_of(recipe: Recipe, seed: int = 0) -> Arrays:
     """Random weights, batch norm's statistics among them."""
     torch.manual_seed(seed)
     state = build_network(recipe.network, recipe.classes).state_dict()
-    return {
-        name: (tensor + 0.1 * (torch.rand(tensor.shape) - 0.5)).numpy() if tensor.is_floating_point() else tensor.numpy()
+    moved = {
+        name: tensor + 0.1 * (torch.rand(tensor.shape) - 0.5) if tensor.is_floating_point() else tensor
         for name, tensor in state.items()
     }
+    return {name: tensor.numpy() for name, tensor in moved.items()}
 
 
 @pytest.fixture(scope="module")

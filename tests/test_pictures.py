@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from serving.pictures.bad import BadPicture
 from serving.pictures.decoding import BACKGROUND, FORMATS, MAX_SIDE, TRAINING_FORMATS, Decoded, decode_picture
 from serving.pictures.exif import orientation
+from serving.pictures.jpeg import _structure
 
 CASES = Path(__file__).parent / "pictures"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -437,6 +438,47 @@ def test_more_scans_than_any_encoder_writes_are_refused() -> None:
     content = encoded(photograph(16, 16), "JPEG")
     scan = content[content.index(b"\xff\xda") : -2]
     assert refused(content[:-2] + scan * 500 + content[-2:]).reason == "the picture has too many scans"
+
+
+def test_scans_that_go_over_a_large_picture_again_and_again_are_refused_before_any_is_decoded() -> None:
+    """A flat grey picture: its 6 scans go over it 6 times; a last one that changes nothing takes some bytes."""
+    content = encoded(np.full((2000, 2000), 90, np.uint8), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    more = [content[:last] + content[last:-2] * (1 + count) + content[-2:] for count in (18, 19)]
+    bad = refused(more[1])
+    assert (bad.reason, bad.found) == ("decoding the picture takes too long", "25 times")
+    assert bad.too_large
+    assert refused(more[0]).reason == "the picture is damaged"  # as libjpeg has it: a scan that was there before
+
+
+def test_ordinary_progressive_jpegs_go_over_the_picture_at_most_14_times() -> None:
+    for subsampling, passes in (("4:4:4", 14), ("4:2:0", 8)):
+        content = encoded(photograph(64, 64), "JPEG", progressive=True, subsampling=subsampling)
+        assert _structure(content).passes == pytest.approx(passes)
+
+
+def test_a_long_run_of_fill_bytes_is_read_at_once() -> None:
+    content = encoded(photograph(16, 16), "JPEG")
+    start = content.index(b"\xff\xda")
+    filled = decode(content[:start] + b"\xff" * 3_000_000 + content[start:])
+    assert (filled.image == decode(content).image).all()
+    refused(content[:-2] + b"\xff" * 3_000_000 + b"\0" + content[-2:-1])
+
+
+@pytest.mark.parametrize("segment", [b"\xff\xe1\0\2", b"\xff\xe1\0\x08Exif\0\0", b"\xff\xe2\0\2", b"\xff\xfe\0\2"])
+def test_more_segments_than_any_camera_writes_are_refused(segment: bytes) -> None:
+    content = encoded(photograph(16, 16), "JPEG")
+    decode(content[:2] + segment * 9_000 + content[2:])
+    assert refused(content[:2] + segment * 1_000_000 + content[2:]).reason == "the picture has too many segments"
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"IDAT"])
+def test_more_chunks_than_any_program_writes_are_refused(kind: bytes) -> None:
+    content = encoded(photograph(16, 16), "PNG")
+    empty = struct.pack(">I", 0) + kind + struct.pack(">I", zlib.crc32(kind))
+    start = content.index(b"IDAT") - 4
+    decode(content[:start] + empty * 60_000 + content[start:])
+    assert refused(content[:start] + empty * 1_000_000 + content[start:]).reason == "the picture has too many chunks"
 
 
 def chunks(content: bytes) -> list[tuple[bytes, int, int]]:

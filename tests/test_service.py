@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -356,3 +357,25 @@ def test_a_request_that_takes_too_long_is_a_504_that_says_so(strict: Server) -> 
         strict.wait(lambda: client.get("/v1/ensemble").json().get("generation") == 2)
         answer = client.post(JSON, **GOOD)
     assert (answer.status_code, answer.json()["expected"]) == (504, "within 1 seconds")
+
+
+def test_work_for_a_client_that_has_gone_is_dropped_and_logged_as_499(strict: Server) -> None:
+    publish(strict.models, 3, [FLAT], work=400)  # a second and more
+    with strict.client(headers=AUTHORIZED) as client:
+        strict.wait(lambda: client.get("/v1/ensemble").json().get("generation") == 3)
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(JSON, **GOOD, headers={"x-request-id": "gone"}, timeout=0.3)
+    strict.wait(lambda: '"request_id": "gone"' in strict.log.read_text())
+    (line,) = [line for line in strict.log.read_text().splitlines() if '"request_id": "gone"' in line]
+    assert json.loads(line)["status"] == 499
+    assert "Traceback" not in strict.log.read_text()
+
+
+def test_large_pictures_are_answered_as_small_ones_are(tmp_path: Path) -> None:
+    publish(tmp_path / "models", 1, [FLAT])
+    large = encoded(picture(RED, 2000), "WEBP", lossless=True)  # 4 million pixels: a process decodes it
+    with Server(tmp_path, workers=2) as running, running.client() as client:
+        running.wait(lambda: running.status("/readyz") == 200)
+        answers = [client.post(FILES, files=files(content)) for content in (large, encoded(picture(RED)), large)]
+        assert [answer.json()["predictions"][0]["label"] for answer in answers] == [0, 0, 0]
+        assert client.post(FILES, files=files(large[:-100])).status_code == 400

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -51,22 +52,40 @@ def decode_upright(file: BinaryIO, *, formats: Sequence[str], max_pixels: int | 
 
     Raises BadPicture when the file is of another format, animated, of more than 8 bits a channel, neither
     RGB nor grey, damaged or not complete (rows that are missing, data that end too early, checksums that
-    are wrong), or too large. Metadata that no pixel depends on may be as broken and as large as they like.
+    are wrong), too large, or made to take long: of a great many parts, or passes over the same pixels.
+    Metadata that no pixel depends on may be as broken and as large as they like.
     """
+    return decode_header(read_header(file, formats=formats, max_pixels=max_pixels))
+
+
+def read_header(file: BinaryIO, *, formats: Sequence[str], max_pixels: int | None = None) -> Header:
+    """A picture that is not decoded yet; parameters and errors are those of ``decode_upright``."""
     file.seek(0)
     content = file.read()
     most = MAX_PIXELS if max_pixels is None else min(max_pixels, MAX_PIXELS)
-    try:
+    with _damage():
         header = _read_header(content, formats)
-        if header.width * header.height > most or max(header.width, header.height) > MAX_SIDE:
-            limit, found = f"at most {most} pixels, {MAX_SIDE} a side", f"{header.width} × {header.height}"
-            raise BadPicture("the picture is too large", limit, found, too_large=True)
+    if header.width * header.height > most or max(header.width, header.height) > MAX_SIDE:
+        limit, found = f"at most {most} pixels, {MAX_SIDE} a side", f"{header.width} × {header.height}"
+        raise BadPicture("the picture is too large", limit, found, too_large=True)
+    return header
+
+
+def decode_header(header: Header) -> Image.Image:
+    """The picture in its full size, upright, in mode RGB or RGBX. Raises BadPicture when it is damaged."""
+    with _damage():
         picture = _on_background(header.decode())
+    return upright(picture, header.exif)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    try:
+        yield
     except (BadPicture, MemoryError):
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, EOFError, …
         raise BadPicture("the picture is damaged", STILL, str(error)) from error
-    return upright(picture, header.exif)
 
 
 def resized(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -107,13 +126,14 @@ def _read_webp(content: bytes) -> Header:
         image.load()
         return image
 
-    return Header(image.width, image.height, image.info.get("exif", b""), decode)
+    seconds = image.width * image.height * 27e-9 + len(content) * 60e-9
+    return Header(image.width, image.height, image.info.get("exif", b""), decode, seconds)
 
 
 def _read_bmp(content: bytes) -> Header:
     image = BmpImageFile(io.BytesIO(content))
     mode = "RGBA" if image.mode == "RGBA" else "RGB"
-    return Header(image.width, image.height, b"", lambda: image.convert(mode))
+    return Header(image.width, image.height, b"", lambda: image.convert(mode), image.width * image.height * 10e-9)
 
 
 READERS: dict[str, tuple[Callable[[bytes], bool], Callable[[bytes], Header]]] = {

@@ -20,9 +20,16 @@ APP0, APP1, APP14, DRI, SOS, EOI = 0xE0, 0xE1, 0xEE, 0xDD, 0xDA, 0xD9
 FRAMES = range(0xC0, 0xD0)  # a marker of this range opens a frame, but DHT, JPG and DAC
 NO_FRAMES = (0xC4, 0xC8, 0xCC)
 BASELINE, EXTENDED, PROGRESSIVE = 0xC0, 0xC1, 0xC2  # all others are arithmetic, lossless or hierarchical
-MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
-MARKER_AFTER_SCAN = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)  # restart markers are within
+# Any number of 0xff may come before a marker. The last one is enough to find it: `\xff+` would try a long run of them
+# from each of its bytes, which takes minutes for 100 kB.
+MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
+MARKER_AFTER_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)  # restart markers are within
+MAX_SEGMENTS = 10_000  # cameras write some hundred; each takes microseconds, 16 MB hold four million
 MAX_SCANS = 500  # what TurboJPEG advises for files from strangers; ordinary ones have up to some 15
+# How often scans go over the picture, of which each component is a part: 8 to 14 times in ordinary progressive ones.
+# A scan that changes nothing takes a few bytes, and as long as any other.
+MAX_PASSES = 24
+SMALL = 2**20  # pixels; the passes over a smaller picture count as if it were of this size
 ALL = (1 << 64) - 1  # the coefficients of a block, one bit each
 
 SUBSAMPLINGS = "4:4:4, 4:2:2, 4:2:0, 4:4:0 or 4:1:1"  # those that simplejpeg knows
@@ -35,8 +42,9 @@ class Structure:
 
     ``frame``: its marker. ``depth``: bits a channel. ``restarts``: whether its scans hold restart markers.
     ``precise``: of each component the coefficients that its scans give to the last bit, as a mask.
-    ``repairs``: bytes, by position, of which libjpeg would only say that it reads them as another value. It
-    tells no more than one warning, so these would hide one that matters.
+    ``shares``: of each component, its samples for each of the picture's pixels; ``passes``: how often the
+    scans go over the picture. ``repairs``: bytes, by position, of which libjpeg would only say that it
+    reads them as another value. It tells no more than one warning, so these would hide one that matters.
     """
 
     frame: int = 0
@@ -44,6 +52,8 @@ class Structure:
     exif: bytes = b""
     restarts: bool = False
     precise: dict[int, int] = field(default_factory=dict)
+    shares: dict[int, float] = field(default_factory=dict)
+    passes: float = 0.0
     repairs: dict[int, int] = field(default_factory=dict)
 
 
@@ -70,6 +80,10 @@ def read_jpeg(content: bytes) -> Header:
         raise BadPicture("the picture is of a rare kind", SUBSAMPLINGS, "another subsampling of its colours") from error
     if colours in ("CMYK", "YCCK"):
         raise BadPicture("unsupported bit depth or colour mode", STILL, f"colours of mode {colours}")
+    pixels = width * height
+    if structure.passes * pixels > MAX_PASSES * max(pixels, SMALL):
+        limit, found = f"scans that go over it at most {MAX_PASSES} times", f"{structure.passes:.0f} times"
+        raise BadPicture("decoding the picture takes too long", limit, found, too_large=True)
     if short := [str(name) for name, mask in structure.precise.items() if mask != ALL]:
         found = f"none, or not all, for component {' and '.join(short)}"
         raise BadPicture("the picture is not complete", "scans for every component", found)
@@ -84,14 +98,16 @@ def read_jpeg(content: bytes) -> Header:
             pixels = simplejpeg.decode_jpeg(content, "RGBX", strict=False)
         return Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1)
 
-    return Header(width, height, structure.exif, decode)
+    progressive = structure.frame == PROGRESSIVE
+    seconds = pixels * (7e-9 + 1.1e-9 * structure.passes) + len(content) * (45e-9 if progressive else 25e-9)
+    return Header(width, height, structure.exif, decode, seconds)
 
 
 def _structure(content: bytes) -> Structure:
     """The markers up to the end marker. What comes after it, a second picture for example, is ignored."""
     structure = Structure()
     position, scans = len(SIGNATURE) - 1, 0
-    while True:
+    for _ in range(MAX_SEGMENTS):
         marker = (MARKER_AFTER_SCAN if scans else MARKER).search(content, position)
         if marker is None:
             found = f"{len(content)} bytes without one"
@@ -111,6 +127,7 @@ def _structure(content: bytes) -> Structure:
         if kind in FRAMES and kind not in NO_FRAMES:
             structure.frame, structure.depth = kind, body[0]
             structure.precise = dict.fromkeys(body[6 : 6 + 3 * body[5] : 3], 0)
+            structure.shares = _shares(body)
         elif kind == APP1 and body.startswith(b"Exif\0\0") and not structure.exif:
             structure.exif = body
         elif kind == DRI:
@@ -120,6 +137,7 @@ def _structure(content: bytes) -> Structure:
             if scans > MAX_SCANS:
                 raise BadPicture("the picture has too many scans", f"at most {MAX_SCANS}", "more")
             _note_scan(structure, body)
+    raise BadPicture("the picture has too many segments", f"at most {MAX_SEGMENTS}", "more")
 
 
 def _repairs(kind: int, body: bytes, start: int, frame: int) -> dict[int, int]:
@@ -134,6 +152,14 @@ def _repairs(kind: int, body: bytes, start: int, frame: int) -> dict[int, int]:
     return {}
 
 
+def _shares(frame: bytes) -> dict[int, float]:
+    """Of each component its samples for each pixel: 1, or less where its colours are subsampled."""
+    names, samplings = frame[6 : 6 + 3 * frame[5] : 3], frame[7 : 7 + 3 * frame[5] : 3]
+    across, down = ([pair >> shift & 15 for pair in samplings] for shift in (4, 0))
+    most = max(across, default=1) * max(down, default=1)
+    return {name: x * y / max(1, most) for name, x, y in zip(names, across, down, strict=False)}
+
+
 def _note_scan(structure: Structure, body: bytes) -> None:
     components = body[1 : 1 + 2 * body[0] : 2]
     first, last, bits = body[1 + 2 * body[0] :][:3]
@@ -141,5 +167,6 @@ def _note_scan(structure: Structure, body: bytes) -> None:
         first, last, bits = 0, 63, 0
     given = (1 << (last + 1)) - (1 << first)
     for name in components:
+        structure.passes += structure.shares.get(name, 0)
         known = structure.precise.get(name, 0)
         structure.precise[name] = known | given if bits & 15 == 0 else known & ~given

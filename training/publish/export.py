@@ -46,7 +46,7 @@ class Probabilities(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.classifier(torch.cat([images, images.flip(2)]) if self.flip else images)
         probabilities = logits.softmax(dim=1)
-        return probabilities.unflatten(0, (2, -1)).mean(dim=0) if self.flip else probabilities
+        return probabilities.view(2, -1, logits.shape[1]).mean(dim=0) if self.flip else probabilities
 
 
 def export(recipe: Recipe, weights: Arrays, graph_file: Path, provenance: dict[str, str]) -> tuple[bytes, float]:
