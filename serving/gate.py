@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import logging
 import re
 import time
 import uuid
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.log import log_request
 from serving.metrics import requests_of
-from serving.refusal import Refusal, failure
+from serving.refusal import Refusal, cut, failure, foreign
 
 logger = logging.getLogger("serving")
-access_log = logging.getLogger("serving.access")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 WITHDRAW = "/v1/withdraw"
@@ -29,7 +29,8 @@ class Gate:
     """ASGI middleware around the whole service.
 
     ``token``: what ``/v1/*`` asks for as ``Authorization: Bearer``, or None. ``admin_token``: what ``/v1/withdraw``
-    asks for instead; None: nobody may. ``max_concurrency``: requests to ``/v1/*`` being processed at once.
+    asks for instead; None: nobody may. ``max_concurrency``: requests to ``/v1/*`` being processed at once, each from when its
+    body is there: a place is taken by work, not by a promise.
     ``timeout``: seconds for a request, its body included. ``routes``: paths that are counted under their own name;
     the rest counts as ``other``.
     """
@@ -53,7 +54,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        exchange = Exchange(scope, receive, send, self._max_body_bytes)
+        exchange = Exchange(scope, receive, send, self._max_body_bytes, self._take_place)
         try:
             await self._pass(exchange)
         finally:
@@ -65,12 +66,11 @@ class Gate:
         try:
             if guarded:
                 self._admit(exchange)
-                self._at_work += 1
             try:
                 async with asyncio.timeout(self._timeout):
                     await self._app(exchange.scope, exchange.receive, exchange.send)
             finally:
-                self._at_work -= guarded
+                self._at_work -= exchange.at_work
         except TimeoutError:
             refusal = self._too_late(exchange)
         except Refusal as refused:
@@ -114,6 +114,19 @@ class Gate:
         length = exchange.headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise exchange.too_long(f"{int(length)} bytes")
+        if exchange.complete:
+            self._take_place(exchange)
+        else:
+            self._check_places(exchange)
+
+    def _take_place(self, exchange: Exchange) -> None:
+        """Raises Refusal when there is none."""
+        if exchange.path.startswith("/v1/") and not exchange.at_work:
+            self._check_places(exchange)
+            exchange.at_work = True
+            self._at_work += 1
+
+    def _check_places(self, exchange: Exchange) -> None:
         # A model must go however busy the service is.
         if self._at_work >= self._max_concurrency and exchange.path != WITHDRAW:
             raise Refusal(
@@ -142,18 +155,16 @@ class Gate:
         if exchange.path in PROBES and exchange.status == 200:
             return
         client = exchange.scope.get("client")
-        line = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "request_id": exchange.request_id,
-            "client": client[0] if client else None,
-            "method": exchange.scope["method"],
-            "path": exchange.path,
-            "status": int(status),
-            "milliseconds": round(seconds * 1000, 2),
-            "bytes_in": exchange.received,
+        log_request(
+            request_id=exchange.request_id,
+            client=client[0] if client else None,
+            method=exchange.scope["method"],
+            path=cut(exchange.path, 200),
+            status=int(status),
+            milliseconds=round(seconds * 1000, 2),
+            bytes_in=exchange.received,
             **exchange.notes,
-        }
-        access_log.info(json.dumps(line))
+        )
 
 
 class Exchange:
@@ -162,7 +173,14 @@ class Exchange:
     In the scope the service finds ``sisa.request_id``, and ``sisa.notes``: what it adds to the access log's line.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        max_body_bytes: int,
+        take_place: Callable[[Exchange], None],
+    ) -> None:
         self.notes: dict[str, Any] = {}
         self.path: str = scope["path"]
         self.headers = dict(reversed(scope["headers"]))  # of several by one name the first, as Starlette has it
@@ -175,20 +193,34 @@ class Exchange:
         self.request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.scope: Scope = {**scope, "sisa.notes": self.notes, "sisa.request_id": self.request_id}
         self._receive, self._send, self._max_body_bytes = receive, send, max_body_bytes
+        self._take_place, self.at_work = take_place, False
+        self._replaced = False
 
     async def receive(self) -> Message:
-        """Raises Refusal when the body is longer than allowed, whatever its header said."""
+        """Raises Refusal when the body is longer than allowed, whatever its header said, or has come to a full house."""
         message = await self._receive()
         if message["type"] == "http.request":
             self.received += len(message.get("body", b""))
             self.complete = not message.get("more_body", False)
             if self.received > self._max_body_bytes:
                 raise self.too_long(f"more than {self._max_body_bytes} bytes")
+            if self.complete:
+                self._take_place(self)
         return message
 
     async def send(self, message: Message) -> None:
+        """Errors in another shape than the service's, which Starlette and BentoML have, are put into it."""
+        if self._replaced:
+            return
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            headers = Headers(raw=message["headers"])
+            if self.status >= 400 and headers.get("content-type") != "application/json":
+                await foreign(self.status, self.path, self.scope["method"], headers).response()(
+                    self.scope, self._receive, self.send
+                )
+                self._replaced = True
+                return
             message = {**message, "headers": [*message["headers"], (b"x-request-id", self.request_id.encode())]}
         await self._send(message)
 
