@@ -224,6 +224,6 @@ def malformed(found: str) -> Refusal:
 
 
 def speak_http(limits: Limits) -> None:
-    """Have uvicorn take this class: BentoML builds its configuration in each worker, after it has imported the service."""
+    """Have uvicorn take this class: BentoML configures it in each worker, after the service has been imported."""
     Connection.limits = limits
     HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"

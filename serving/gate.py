@@ -29,10 +29,9 @@ class Gate:
     """ASGI middleware around the whole service.
 
     ``token``: what ``/v1/*`` asks for as ``Authorization: Bearer``, or None. ``admin_token``: what ``/v1/withdraw``
-    asks for instead; None: nobody may. ``max_concurrency``: requests to ``/v1/*`` being processed at once, each from when its
-    body is there: a place is taken by work, not by a promise.
-    ``timeout``: seconds for a request, its body included. ``routes``: paths that are counted under their own name;
-    the rest counts as ``other``.
+    asks for instead; None: nobody may. ``max_concurrency``: requests to ``/v1/*`` being processed at once, each from
+    when its body is there: a place is taken by work, not by a promise. ``timeout``: seconds for a request, its body
+    included. ``routes``: paths that are counted under their own name; the rest counts as ``other``.
     """
 
     def __init__(
@@ -197,7 +196,7 @@ class Exchange:
         self._replaced = False
 
     async def receive(self) -> Message:
-        """Raises Refusal when the body is longer than allowed, whatever its header said, or has come to a full house."""
+        """Raises Refusal when the body is longer than allowed, whatever its header said, or when no place is left."""
         message = await self._receive()
         if message["type"] == "http.request":
             self.received += len(message.get("body", b""))

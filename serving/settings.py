@@ -102,7 +102,7 @@ def load_tokens() -> tuple[str | None, str | None]:
         if token is not None and not re.fullmatch("[!-~]+", token):
             raise SettingsError(
                 f"{name} has a space, a newline or another character that is not visible ASCII; "
-                "a file's last newline is cut off by \"$(cat FILE)\""
+                'a file\'s last newline is cut off by "$(cat FILE)"'
             )
     if api is not None and api == admin:
         raise SettingsError("SISA_API_TOKEN and SISA_ADMIN_TOKEN are the same; give each a value of its own")
