@@ -42,6 +42,7 @@ from serving.settings import Settings
 logger = logging.getLogger("serving")
 
 WATCH_SECONDS = 1.0
+PROBE_SECONDS = 1.0  # a probe that has waited so long for models to be opened says that they cannot answer now
 
 
 class Answering:
@@ -58,6 +59,7 @@ class Answering:
         )
         self._lost: Refusal | None = None  # the quorum, as it was logged
         self._writer = ThreadPoolExecutor(1, "withdraw")  # its own: others may be busy opening models
+        self._loader = ThreadPoolExecutor(1, "load")  # one for all who wait, so that no other thread ever does
         self._batcher = Batcher(settings.max_batch, BATCH_IMAGES.observe)
         self._threads = ThreadPoolExecutor(settings.thread_count, "decode")
         self._decoders = Decoders(settings.thread_count, settings.max_pixels)
@@ -73,10 +75,11 @@ class Answering:
         await self._decoders.close()
 
     async def is_ready(self) -> bool:
-        """Whether the published generation can answer, with as many shards as must."""
+        """Whether the published generation can answer, with as many shards as must; known within a second or so."""
         try:
-            ensemble = await self.current()
-        except EnsembleUnavailable:  # its reason is logged where it is raised
+            async with asyncio.timeout(PROBE_SECONDS):
+                ensemble = await self.current()
+        except (EnsembleUnavailable, TimeoutError):  # its reason is logged where it is raised
             ensemble = None
         turnout = ensemble.turnout if ensemble else None
         lost = lost_quorum(turnout, self._settings.quorum) if turnout else None
@@ -108,7 +111,7 @@ class Answering:
         ensemble = self.generations.loaded
         if ensemble is not None:
             return ensemble
-        return await asyncio.to_thread(self.generations.current)
+        return await asyncio.get_running_loop().run_in_executor(self._loader, self.generations.current)
 
     async def describe(self, request: Request) -> Response:
         """``GET /v1/ensemble``."""

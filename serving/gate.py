@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import logging
-import re
 import time
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.exchange import Exchange
+from serving.log import log_request
 from serving.metrics import requests_of
-from serving.refusal import Refusal, failure
+from serving.refusal import Refusal, cut, failure
 
 logger = logging.getLogger("serving")
-access_log = logging.getLogger("serving.access")
 
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 WITHDRAW = "/v1/withdraw"
-WATCH_SECONDS = 0.1  # how long a request may take before its client is watched
 PROBES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
 
@@ -32,9 +24,9 @@ class Gate:
     """ASGI middleware around the whole service.
 
     ``token``: what ``/v1/*`` asks for as ``Authorization: Bearer``, or None. ``admin_token``: what ``/v1/withdraw``
-    asks for instead; None: nobody may. ``max_concurrency``: requests to ``/v1/*`` being processed at once.
-    ``timeout``: seconds for a request, its body included. ``routes``: paths that are counted under their own name;
-    the rest counts as ``other``.
+    asks for instead; None: nobody may. ``max_concurrency``: requests to ``/v1/*`` being processed at once, each from
+    when its body is there: a place is taken by work, not by a promise. ``timeout``: seconds for a request, its body
+    included. ``routes``: paths that are counted under their own name; the rest counts as ``other``.
     """
 
     def __init__(
@@ -56,7 +48,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        exchange = Exchange(scope, receive, send, self._max_body_bytes)
+        exchange = Exchange(scope, receive, send, self._max_body_bytes, self._take_place)
         try:
             await self._pass(exchange)
         finally:
@@ -68,12 +60,11 @@ class Gate:
         try:
             if guarded:
                 self._admit(exchange)
-                self._at_work += 1
             try:
                 async with asyncio.timeout(self._timeout), exchange.watched():
                     await self._app(exchange.scope, exchange.receive, exchange.send)
             finally:
-                self._at_work -= guarded
+                self._at_work -= exchange.at_work
         except TimeoutError:
             refusal = self._too_late(exchange)
         except Refusal as refused:
@@ -117,6 +108,19 @@ class Gate:
         length = exchange.headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise exchange.too_long(f"{int(length)} bytes")
+        if exchange.complete:
+            self._take_place(exchange)
+        else:
+            self._check_places(exchange)
+
+    def _take_place(self, exchange: Exchange) -> None:
+        """Raises Refusal when there is none."""
+        if exchange.path.startswith("/v1/") and not exchange.at_work:
+            self._check_places(exchange)
+            exchange.at_work = True
+            self._at_work += 1
+
+    def _check_places(self, exchange: Exchange) -> None:
         # A model must go however busy the service is.
         if self._at_work >= self._max_concurrency and exchange.path != WITHDRAW:
             raise Refusal(
@@ -145,87 +149,13 @@ class Gate:
         if exchange.path in PROBES and exchange.status == 200:
             return
         client = exchange.scope.get("client")
-        line = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "request_id": exchange.request_id,
-            "client": client[0] if client else None,
-            "method": exchange.scope["method"],
-            "path": exchange.path,
-            "status": int(status),
-            "milliseconds": round(seconds * 1000, 2),
-            "bytes_in": exchange.received,
+        log_request(
+            request_id=exchange.request_id,
+            client=client[0] if client else None,
+            method=exchange.scope["method"],
+            path=cut(exchange.path, 200),
+            status=int(status),
+            milliseconds=round(seconds * 1000, 2),
+            bytes_in=exchange.received,
             **exchange.notes,
-        }
-        access_log.info(json.dumps(line))
-
-
-class Exchange:
-    """One request and its answer, as they pass the gate.
-
-    In the scope the service finds ``sisa.request_id``, and ``sisa.notes``: what it adds to the access log's line.
-    """
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
-        self.notes: dict[str, Any] = {}
-        self.path: str = scope["path"]
-        self.headers = dict(reversed(scope["headers"]))  # of several by one name the first, as Starlette has it
-        self.started = time.perf_counter()
-        self.status = 0
-        self.received = 0
-        self.complete = self.headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in self.headers
-        given = self.headers.get(b"x-request-id", b"")
-        # The caller's id is kept only if it is harmless in a log.
-        self.request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        self.scope: Scope = {**scope, "sisa.notes": self.notes, "sisa.request_id": self.request_id}
-        self._receive, self._send, self._max_body_bytes = receive, send, max_body_bytes
-
-    @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Cancel the work within when the client goes away while it is done; nothing is raised then."""
-        work = asyncio.current_task()
-        assert work is not None
-        gone = False
-
-        async def watch() -> None:
-            nonlocal gone
-            while not self.complete:  # the service itself reads the body, and would notice
-                await asyncio.sleep(WATCH_SECONDS)
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            if not self.status:
-                gone = True
-                work.cancel()
-
-        watcher: list[asyncio.Task[None]] = []
-        loop = asyncio.get_running_loop()
-        # Most requests are answered before it begins: a task for each would cost more than some of them.
-        later = loop.call_later(WATCH_SECONDS, lambda: watcher.append(loop.create_task(watch())))
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not gone or work.uncancel() > 0:
-                raise
-        finally:
-            later.cancel()
-            for task in watcher:
-                task.cancel()
-
-    async def receive(self) -> Message:
-        """Raises Refusal when the body is longer than allowed, whatever its header said."""
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self.received += len(message.get("body", b""))
-            self.complete = not message.get("more_body", False)
-            if self.received > self._max_body_bytes:
-                raise self.too_long(f"more than {self._max_body_bytes} bytes")
-        return message
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message = {**message, "headers": [*message["headers"], (b"x-request-id", self.request_id.encode())]}
-        await self._send(message)
-
-    def too_long(self, found: str) -> Refusal:
-        expected = f"at most {self._max_body_bytes} bytes"
-        return Refusal(413, "the body is too long", None, expected, found, {"Connection": "close"})
+        )

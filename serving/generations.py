@@ -21,6 +21,7 @@ from serving.state import Floor, Mark, Withdrawn, mark
 logger = logging.getLogger("serving")
 
 RETRY_SECONDS = 1.0  # a manifest that could not be loaded is not tried again for so long
+MISSING_SECONDS = 1.0  # not every file system replaces a file in one step; one that is missing for longer is gone
 
 Marks = tuple[Mark | None, ...]  # of the manifest, and of the lists of withdrawn models
 
@@ -61,6 +62,7 @@ class Generations:
         self.withdrawn = 0  # models that may never answer again, when this worker last loaded
         self._loaded: tuple[Marks, Ensemble] | None = None
         self._failed: tuple[Marks, float, EnsembleUnavailable] | None = None
+        self._missing: float | None = None  # since when a file is missing that was there
 
     @property
     def loaded(self) -> Ensemble | None:
@@ -75,6 +77,7 @@ class Generations:
     def current(self) -> Ensemble:
         """What is published now, without the models that were withdrawn.
 
+        A manifest that was there a moment ago is waited for, and so is a list of withdrawn models.
         Raises EnsembleUnavailable when it is missing, damaged or older than what has been seen, or when it is not
         known what was withdrawn; the reason is logged whenever it changes.
         """
@@ -87,6 +90,9 @@ class Generations:
                     return loaded[1]
                 if failed is not None and failed[0] == marks and time.monotonic() - failed[1] < RETRY_SECONDS:
                     raise failed[2]
+                if loaded is not None and self._is_being_replaced(marks, loaded[0]):
+                    time.sleep(0.005)
+                    continue
                 try:
                     return self._load(marks, loaded)
                 except (EnsembleUnavailable, OSError) as problem:
@@ -97,6 +103,15 @@ class Generations:
                         logger.error("not ready: %s", error)
                     self._failed = (marks, time.monotonic(), error)
                     raise error from problem
+
+    def _is_being_replaced(self, marks: Marks, before: Marks) -> bool:
+        """Whether a file is missing that was there, and has not been so for long."""
+        if not any(now is None and then is not None for now, then in zip(marks, before, strict=True)):
+            self._missing = None
+            return False
+        now = time.monotonic()
+        self._missing = self._missing or now
+        return now - self._missing < MISSING_SECONDS
 
     def withdraw(self, digests: Iterable[str]) -> Withdrawal:
         """Never again answer with these models (hex SHA-256 of their files). Holds for every worker when it returns.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from starlette.responses import JSONResponse
 
@@ -58,6 +59,19 @@ def unavailable() -> Refusal:
         "the reason is in the service's log",
         {"Retry-After": "1"},
     )
+
+
+def foreign(status: int, path: str, method: str, headers: Mapping[str, str]) -> Refusal:
+    """The service's own words for what Starlette or BentoML answer with plain text."""
+    if status == 404:
+        return Refusal(404, "there is nothing here", "path", "see /docs", cut(path))
+    if status == 405:
+        allowed = headers.get("allow", "GET")
+        return Refusal(405, "method not allowed", "method", allowed, method, {"Allow": allowed})
+    if status == 503:
+        found = "the reason is in the service's log"
+        return Refusal(503, "not ready", None, "an ensemble that can answer", found, {"Retry-After": "1"})
+    return Refusal(status, HTTPStatus(status).phrase.lower())
 
 
 def cut(text: str, limit: int = 80) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import sys
 from pathlib import Path
 
 import bentoml
@@ -16,20 +14,29 @@ from starlette.routing import Route
 
 from serving.answering import Answering
 from serving.api import ImageFiles, JsonImages, NpyImages, Predictions
+from serving.connection import Limits, speak_http
 from serving.ensemble.loading import execution_providers
+from serving.ensemble.manifest import EnsembleUnavailable
 from serving.gate import WITHDRAW, Gate
+from serving.log import configure_logging
 from serving.metrics import exposition
 from serving.openapi import BODIES, openapi
 from serving.refusal import Refusal
-from serving.settings import load_settings, load_tokens
+from serving.settings import SettingsError, load_settings, load_tokens
+from serving.startup import check_port, check_state, give_up
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = load_settings(ROOT)
-API_TOKEN, ADMIN_TOKEN = load_tokens()
+configure_logging()
+try:
+    SETTINGS = load_settings(ROOT)
+    API_TOKEN, ADMIN_TOKEN = load_tokens()
+    execution_providers(SETTINGS.provider)  # an unavailable one stops the start
+except (SettingsError, EnsembleUnavailable) as error:
+    give_up(error)
+speak_http(Limits(SETTINGS.max_head_bytes, SETTINGS.head_seconds, SETTINGS.connection_count))
 # Every worker must say the same, and one that starts late finds what another has written: the process that starts them,
 # which imports this first, decides for all of them.
 HAS_STATE = os.environ.setdefault("SISA_HAS_STATE", str((SETTINGS.state / "floor.json").exists())) == "True"
-execution_providers(SETTINGS.provider)  # an unavailable one stops the start
 REPORT = ROOT / "reports/report.html"
 
 SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
@@ -117,8 +124,14 @@ class Sisa:
     """An image classifier that can forget: every shard's model answers, the mean or the vote decides."""
 
     def __init__(self) -> None:
-        configure_logging()
         self.answering = Answering(SETTINGS, has_floor=HAS_STATE or SETTINGS.min_generation > 0)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check() -> None:
+        """Once, before any worker is started."""
+        check_state(SETTINGS.state)
+        check_port()
 
     @bentoml.on_startup
     async def start(self) -> None:
@@ -152,16 +165,6 @@ def answering() -> Answering:
     """That of the instance which this process serves."""
     found: Answering = bentoml.get_current_service().answering
     return found
-
-
-def configure_logging() -> None:
-    """Messages with time and level, the access log as plain JSON lines; both to standard output."""
-    for name, layout in (("serving", "%(asctime)s %(levelname)s %(message)s"), ("serving.access", "%(message)s")):
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter(layout))
-        log = logging.getLogger(name)
-        log.handlers, log.propagate = [handler], False
-        log.setLevel(logging.INFO)
 
 
 Sisa.add_asgi_middleware(  # type: ignore[attr-defined]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 PREFIX = "SISA_SERVE_"
+TOKENS = ("SISA_API_TOKEN", "SISA_ADMIN_TOKEN")
 
 
 class SettingsError(Exception):
@@ -46,6 +49,11 @@ class Settings(BaseSettings):
         default=128, ge=1, description="requests being processed at once, all workers together"
     )
     timeout_seconds: float = Field(default=30, gt=0, le=3600)
+    max_head_bytes: int = Field(default=32 * 2**10, ge=1024, description="a request line and its headers")
+    head_seconds: float = Field(default=10, gt=0, le=3600, description="for a head to arrive, from its first byte")
+    max_connections: Literal["auto"] | int = Field(
+        default="auto", description="of one worker; a client may have half of them"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -72,13 +80,30 @@ class Settings(BaseSettings):
         """Requests that one worker takes at once."""
         return -(-self.max_concurrency // self.workers)
 
+    @property
+    def connection_count(self) -> int:
+        """Connections of one worker: half of the descriptors it may open, the other half is for files."""
+        if self.max_connections != "auto":
+            return self.max_connections
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return 1024 if descriptors == resource.RLIM_INFINITY else min(1024, descriptors // 2)
+
 
 def load_tokens() -> tuple[str | None, str | None]:
     """What is asked for on ``/v1/*``, and what ``/v1/withdraw`` asks for; None where none is set.
 
-    Raises SettingsError when they are the same: whoever may ask for predictions could then withdraw models.
+    Raises SettingsError when one is empty or cannot be sent in a header, which a newline at its end cannot, and when
+    they are the same: whoever may ask for predictions could then withdraw models.
     """
-    api, admin = (os.environ.get(name) or None for name in ("SISA_API_TOKEN", "SISA_ADMIN_TOKEN"))
+    api, admin = (os.environ.get(name) for name in TOKENS)
+    for name, token in zip(TOKENS, (api, admin), strict=True):
+        if token == "":
+            raise SettingsError(f"{name} is set and empty; give it a value, or unset it")
+        if token is not None and not re.fullmatch("[!-~]+", token):
+            raise SettingsError(
+                f"{name} has a space, a newline or another character that is not visible ASCII; "
+                'a file\'s last newline is cut off by "$(cat FILE)"'
+            )
     if api is not None and api == admin:
         raise SettingsError("SISA_API_TOKEN and SISA_ADMIN_TOKEN are the same; give each a value of its own")
     return api, admin
@@ -112,6 +137,8 @@ def load_settings(root: Path) -> Settings:
             else:
                 lines.append(f"  {key}: {problem['msg']}, found {problem['input']!r}")
         raise SettingsError("\n".join(dict.fromkeys(lines))) from None
-    if settings.threads != "auto" and settings.threads < 1:
-        raise SettingsError(f"serve.threads: auto or a number from 1, found {settings.threads}")
+    for name, least in (("threads", 1), ("max_connections", 2)):
+        given = getattr(settings, name)
+        if given != "auto" and given < least:
+            raise SettingsError(f"serve.{name}: auto or a number from {least}, found {given}")
     return settings.model_copy(update={"models": root / settings.models, "state": root / settings.state})

@@ -24,6 +24,8 @@ from serving.ensemble.manifest import EnsembleUnavailable
 # old file back keeps all the rest.
 Mark = tuple[int, int, int, int]
 
+LOCK_SECONDS = 10.0  # who holds a lock for longer has stopped; OSError says which file it is
+
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -75,7 +77,7 @@ class Floor:
                 "or a later one (SISA_SERVE_MIN_GENERATION); publish a newer one, or set it lower to go back on purpose"
             )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock")):
+        with FileLock(self.path.with_suffix(".lock"), LOCK_SECONDS):
             highest, known = self.read()
             advice = f"publish a newer one, or delete {self.path} to go back on purpose"
             if generation < highest:
@@ -156,7 +158,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _extend(path: Path, digests: frozenset[str]) -> None:
-    with FileLock(path.with_suffix(".lock")):
+    with FileLock(path.with_suffix(".lock"), LOCK_SECONDS):
         known = _read(path)
         if fresh := sorted(digests - known.keys()):
             now = datetime.now(UTC).isoformat(timespec="seconds")

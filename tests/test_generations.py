@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def models(tmp_path: Path) -> Path:
 @pytest.fixture
 def start(models: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Generations]:
     monkeypatch.setattr(serving.generations, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(serving.generations, "MISSING_SECONDS", 0.2)
     return lambda: Generations(models, models / "state", "cpu", threads=2)
 
 
@@ -65,6 +67,35 @@ def test_only_changed_shards_are_opened(start: Start, models: Path) -> None:
     after = generations.current()
     kept = [old is new for old, new in zip(before.models, after.models, strict=True)]
     assert kept == [True, False, True]
+
+
+def test_a_manifest_or_a_list_that_is_missing_for_a_moment_is_waited_for(start: Start, models: Path) -> None:
+    generations = start()
+    generations.withdraw(["0" * 64])
+    first = generations.current()
+    for name in ("ensemble.json", "state/withdrawn.json", "withdrawn.json"):
+        (models / name).rename(models / "elsewhere")
+        back = threading.Timer(0.05, (models / "elsewhere").rename, [models / name])
+        back.start()
+        assert generations.current().manifest == first.manifest
+        back.join()
+
+
+def test_a_manifest_that_stays_away_is_refused_after_a_moment_and_then_at_once(
+    start: Start, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generations = start()
+    monkeypatch.setattr(serving.generations, "MISSING_SECONDS", 1.0)
+    generations.current()
+    (models / "ensemble.json").rename(models / "elsewhere")
+    begun = time.monotonic()
+    assert "is missing" in refused(generations)
+    assert time.monotonic() - begun >= 1
+    again = time.monotonic()
+    assert "is missing" in refused(generations)
+    assert time.monotonic() - again < 1
+    (models / "elsewhere").rename(models / "ensemble.json")
+    assert generations.current().generation == 1
 
 
 def test_a_shard_may_begin_to_abstain(start: Start, models: Path) -> None:

@@ -240,20 +240,24 @@ def test_a_request_at_work_with_a_model_that_is_withdrawn_is_computed_again_with
 
 
 def test_a_busy_service_still_withdraws(server: Withdrawing) -> None:
-    """Its places are taken by requests whose bodies do not come."""
-    head = f"POST {RAW} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s3cret\r\nContent-Type: application/x-npy\r\n"
-    busy: list[socket.socket] = []
-    try:
-        while len(busy) < 2 or server.ask().status_code != 429:
-            assert len(busy) < 40
-            busy.append(socket.create_connection(("127.0.0.1", server.port)))
-            busy[-1].sendall((head + "Content-Length: 100\r\n\r\nx").encode())
-        for _ in range(4):  # whichever worker answers
-            assert server.withdraw(server.digests()[0])["turnout"]["pending"] == [0]
-    finally:
-        for connection in busy:
-            connection.close()
-    server.wait(lambda: all(server.ask().status_code == 200 for _ in range(4)))
+    """Its two places are taken by eight clients that never pause."""
+    server.publish(work=100)
+    stop, statuses = threading.Event(), set[int]()
+
+    def ask_on() -> None:
+        while not stop.is_set():
+            statuses.add(server.ask().status_code)
+
+    with ThreadPoolExecutor(8) as crowd:
+        for _ in range(8):
+            crowd.submit(ask_on)
+        try:
+            server.wait(lambda: statuses == {200, 429})
+            for _ in range(4):  # whichever worker answers
+                assert server.withdraw(server.digests()[0])["turnout"]["pending"] == [0]
+        finally:
+            stop.set()
+    assert statuses == {200, 429}
 
 
 def test_a_damaged_list_is_503_for_everybody_until_it_is_restored(server: Withdrawing) -> None:
