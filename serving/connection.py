@@ -124,7 +124,9 @@ class Connection(HttpToolsProtocol):
     # --- What goes: a cycle's transport is this connection
 
     def write(self, data: bytes) -> None:
-        self.transport.write(data)
+        """Nothing, once the connection has ended: an answer may be ready later than that."""
+        if not (self._ended or self.transport.is_closing()):
+            self.transport.write(data)
 
     def is_closing(self) -> bool:
         return bool(self.transport.is_closing())

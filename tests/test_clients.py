@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from server import RED, REPOSITORY, Server, encoded, picture
+from server import RED, REPOSITORY, Server, encoded, npy, picture
 
 SERVE = (REPOSITORY / "README.md").read_text().partition("\n## Serve\n")[2].partition("\n## ")[0]
 SNIPPETS = [
@@ -52,3 +52,38 @@ def test_bentomls_client_sends_arrays_and_a_mode(server: Server) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout == "vote ['red', 'red']\n", done.stderr
+
+
+JAVA = """
+import java.net.URI;
+import java.net.http.*;
+import java.nio.file.*;
+
+class Client {
+    public static void main(String[] arguments) throws Exception {
+        var client = HttpClient.newHttpClient(); // with its defaults: it asks for HTTP/2 by an Upgrade
+        for (int turn = 0; turn < 3; turn++) {
+            var request = HttpRequest.newBuilder(URI.create(arguments[0] + "/v1/predict/npy"))
+                .header("Content-Type", "application/x-npy")
+                .POST(HttpRequest.BodyPublishers.ofFile(Path.of("images.npy")))
+                .build();
+            var answer = client.send(request, HttpResponse.BodyHandlers.ofString());
+            System.out.println(answer.statusCode() + " " + answer.version() + " " + answer.body());
+        }
+    }
+}
+"""
+
+
+@pytest.mark.heavy
+def test_javas_own_client_gets_answers_with_its_defaults(server: Server, tmp_path: Path) -> None:
+    if shutil.which("javac") is None:
+        pytest.skip("no javac on the PATH")
+    (tmp_path / "images.npy").write_bytes(npy(picture(RED)[None]))
+    (tmp_path / "Client.java").write_text(JAVA)
+    command = ["java", "Client.java", server.url]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (
+        re.findall(r"^(\d+) (\w+) .*\"class\":\"(\w+)\"", done.stdout, re.MULTILINE) == [("200", "HTTP_1_1", "red")] * 3
+    )

@@ -20,7 +20,9 @@ from serving.settings import PREFIX, load_settings
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yaml"
 GPU = ROOT / "deploy/docker-compose.gpu.yaml"
+PROXY = ROOT / "deploy/docker-compose.proxy.yaml"
 KUBERNETES = ROOT / "deploy/kubernetes.yaml"
+INGRESS = ROOT / "deploy/kubernetes-ingress.yaml"
 README = ROOT / "deploy/README.md"
 PROMETHEUS = ROOT / "deploy/prometheus"
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yaml"))
@@ -110,7 +112,7 @@ def served() -> Document:
 
 
 @pytest.mark.parametrize(
-    ("schema", "paths"), [("vendor.compose-spec", [COMPOSE, GPU]), ("vendor.github-workflows", WORKFLOWS)]
+    ("schema", "paths"), [("vendor.compose-spec", [COMPOSE, GPU, PROXY]), ("vendor.github-workflows", WORKFLOWS)]
 )
 def test_compose_files_and_workflows_are_valid(schema: str, paths: list[Path]) -> None:
     done = check_schema(schema, *paths)
@@ -125,8 +127,18 @@ def test_a_misspelt_key_in_the_compose_file_would_be_found(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 def test_the_kubernetes_manifests_are_valid_and_have_no_unknown_key(version: str) -> None:
-    for manifest in manifests().values():
+    for manifest in [*manifests().values(), *yaml.safe_load_all(INGRESS.read_text())]:
         kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_ingress_leads_to_the_service_and_the_policy_to_its_pods() -> None:
+    ingress, policy = yaml.safe_load_all(INGRESS.read_text())
+    service = manifests()["Service"]
+    ports = {port["name"] for port in service["spec"]["ports"]}
+    for path in ingress["spec"]["rules"][0]["http"]["paths"]:
+        backend = path["backend"]["service"]
+        assert (backend["name"], backend["port"]["name"] in ports) == (service["metadata"]["name"], True)
+    assert policy["spec"]["podSelector"]["matchLabels"] == service["spec"]["selector"]
 
 
 def test_a_misspelt_key_in_the_kubernetes_manifest_would_be_found() -> None:
