@@ -1,6 +1,6 @@
 """What the bounds on decoding cost small and honest pictures: the service before them, and now.
 
-    python -m benchmarks.small_pictures [--before COMMIT] [--seconds 1.5]
+    python -m benchmarks.small_pictures [--before COMMIT] [--seconds 0.3]
 
 Both run at once and are asked in turns; the ratio is taken turn by turn. Writes docs/results/small_pictures.md.
 """
@@ -27,13 +27,13 @@ from benchmarks.serving import compare, http_request, load, make_ensemble, noise
 
 ROOT = Path(__file__).parents[1]
 BEFORE = "d7e4607"  # the last commit that decoded all pictures in threads, whatever they cost
-ROUNDS = 3  # each of five turns
+ROUNDS = 6  # each of five turns
 CASES = ((1, 1), (1, 4), (16, 1))  # images a request, clients
 
 
 def main(
     before: Annotated[str, typer.Option(help="commit of the other service")] = BEFORE,
-    seconds: Annotated[float, typer.Option(help="of every measurement")] = 1.5,
+    seconds: Annotated[float, typer.Option(help="of every measurement")] = 0.3,
     out: Annotated[Path, typer.Option(help="where the table goes")] = ROOT / "docs/results/small_pictures.md",
 ) -> None:
     rows = []
