@@ -1,4 +1,4 @@
-"""What `serving/` leans on in BentoML and uvicorn though neither promises it: after an upgrade, this says what is gone."""
+"""What serving/ leans on in BentoML and uvicorn though neither promises it: an upgrade that ends it is told here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import inspect
 from typing import Any
 
 import pytest
-from _bentoml_impl.worker import service as worker
+from _bentoml_impl.worker import service as worker  # type: ignore[import-untyped]
+from bentoml._internal.configuration.containers import BentoMLContainer
 from uvicorn.config import HTTP_PROTOCOLS, Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -55,6 +56,7 @@ def test_bentomls_command_has_the_host_and_port_that_are_tried_before_it_starts(
     serve_command = importlib.import_module("bentoml_cli.serve").serve_command
     names = {parameter.name for parameter in serve_command.commands["serve"].params}
     assert {"host", "port"} <= names
+    assert (BentoMLContainer.http.host.get(), BentoMLContainer.http.port.get()) == ("0.0.0.0", 3000)
 
 
 @pytest.mark.parametrize(
