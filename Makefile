@@ -15,7 +15,7 @@ export ORT_DISABLE_TELEMETRY := 1
 export BENTOML_HOME := $(CURDIR)/.bentoml
 IMAGE := sisa:latest$(if $(filter gpu,$(EXTRA)),-gpu)
 
-.PHONY: help repro serve bento containerize test test-all test-nightly test-gpu setup requirements
+.PHONY: help repro serve bento containerize test test-all image-test test-nightly test-gpu setup requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -52,6 +52,9 @@ test: setup ## lint, types, and all tests but those below: 5 minutes on 2 cores
 
 test-all: setup ## the heavy tests, after `make test`: browser, bento environment, kill loops; 15 minutes
 	. .venv/bin/activate && pytest -m "heavy and not nightly and not gpu"
+
+image-test: setup ## build and run the image without an engine, as root with buildah and debootstrap
+	. .venv/bin/activate && pytest -n0 -m nightly tests/test_image.py
 
 test-nightly: setup ## what takes longer or needs much: image builds, long kill loops
 	. .venv/bin/activate && pytest -m nightly

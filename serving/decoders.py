@@ -27,7 +27,7 @@ from serving.refusal import Refusal
 ROOT = Path(__file__).parents[1]
 # One client's requests, waiting or at work; and those of all together: their bodies stay in memory meanwhile.
 MOST_OF_A_CLIENT, MOST = 8, 32
-AHEAD = 4.0  # seconds later that a request may come for each second that it takes less, and still go first
+AHEAD = 10.0  # seconds later that a request may come for each second that it takes less, and still go first
 # A job may take so many times the seconds that it was judged to take, and some more: a busy machine is slower.
 PATIENCE, AT_LEAST = 6.0, 5.0
 BYTES_A_PIXEL, BESIDE = 24, 2**28  # memory of a process: what the worst kind of picture takes, and all else

@@ -1,15 +1,14 @@
 """The bundle: built by BentoML, installed from its own requirements alone, served, asked over HTTP."""
 
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from server import FLAT, RED, REPOSITORY, Server, npy, picture, publish
+from bundle import build_bento, run
+from server import RED, REPOSITORY, Server, npy, picture
 
 UV = shutil.which("uv") or str(REPOSITORY / ".uv/bin/uv")
 
@@ -17,25 +16,9 @@ UV = shutil.which("uv") or str(REPOSITORY / ".uv/bin/uv")
 BASE_IMAGE_MB = 130
 
 
-def run(*command: str | Path, cwd: Path = REPOSITORY, **environment: str) -> str:
-    done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bento")
-    for name in ("serving", "bentofile.yaml", "params.yaml", "README.md"):
-        source = REPOSITORY / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-    publish(folder / "models", 3, [FLAT, FLAT, FLAT])
-    store = tmp_path_factory.mktemp("store")
-    home = {"BENTOML_HOME": str(store), "BENTOML_DO_NOT_TRACK": "True"}
-    tag = run(sys.executable, "-m", "bentoml", "build", "--output", "tag", cwd=folder, **home).split()[-1]
-    return store / "bentos" / tag.removeprefix("__tag__:").replace(":", "/")
+    return build_bento(tmp_path_factory.mktemp("bento"), tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")
