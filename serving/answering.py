@@ -62,7 +62,7 @@ class Answering:
         self._loader = ThreadPoolExecutor(1, "load")  # one for all who wait, so that no other thread ever does
         self._batcher = Batcher(settings.max_batch, BATCH_IMAGES.observe)
         self._threads = ThreadPoolExecutor(settings.thread_count, "decode")
-        self._decoders = Decoders(settings.thread_count, settings.max_pixels)
+        self._decoders = Decoders(max(2, settings.thread_count), settings.max_pixels)
 
     async def watch(self) -> None:
         """Pick up new generations before anyone asks, and keep the gauges true; never returns."""

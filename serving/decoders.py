@@ -7,7 +7,7 @@ A thread cannot be stopped. What a request's time-out, or a client that has gone
 from __future__ import annotations
 
 import asyncio
-import heapq
+import bisect
 import pickle
 import sys
 import time
@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 # One client's requests, waiting or at work; and those of all together: their bodies stay in memory meanwhile.
 MOST_OF_A_CLIENT, MOST = 8, 32
 AHEAD = 10.0  # seconds later that a request may come for each second that it takes less, and still go first
+QUICK = 0.5  # seconds: what takes longer never holds all processes
 # A job may take so many times the seconds that it was judged to take, and some more: a busy machine is slower.
 PATIENCE, AT_LEAST = 6.0, 5.0
 BYTES_A_PIXEL, BESIDE = 24, 2**28  # memory of a process: what the worst kind of picture takes, and all else
@@ -39,11 +40,15 @@ class Turn(NamedTuple):
     due: float
     number: int
     pixels: int
+    quick: bool
     ready: asyncio.Future[None]
 
 
 class Decoders:
-    """At most ``processes`` at once, with pictures of at most ``max_pixels`` together, or of one request."""
+    """At most ``processes`` at once, one of them for what is quick, if there are several.
+
+    The quick ones have pictures of at most ``max_pixels`` together, or of one request, and so have the others.
+    """
 
     def __init__(self, processes: int, max_pixels: int) -> None:
         self._processes, self._max_pixels = processes, max_pixels
@@ -52,7 +57,7 @@ class Decoders:
         self._waiting: list[Turn] = []
         self._numbers = count()
         self._requests: Counter[str] = Counter()  # by client
-        self._at_work = self._pixels = 0
+        self._at_work: list[Turn] = []
 
     async def decode(self, client: str, large: Large, shape: Shape) -> Images:
         """(N, H, W, 3) uint8 of a request's pictures; ``client``: whose request it is.
@@ -86,10 +91,11 @@ class Decoders:
             time.monotonic() + AHEAD * large.seconds,
             next(self._numbers),
             large.pixels,
+            large.seconds <= QUICK,
             asyncio.get_running_loop().create_future(),
         )
         self._requests[client] += 1
-        heapq.heappush(self._waiting, turn)
+        bisect.insort(self._waiting, turn)
         self._next()
         try:
             await turn.ready
@@ -100,24 +106,29 @@ class Decoders:
                 del self._requests[client]
             if turn in self._waiting:
                 self._waiting.remove(turn)
-                heapq.heapify(self._waiting)
             else:
-                self._at_work, self._pixels = self._at_work - 1, self._pixels - turn.pixels
+                self._at_work.remove(turn)
             self._next()
 
     def _next(self) -> None:
         """Give every request its turn that is due and fits beside those at work."""
-        while (
-            self._waiting
-            and self._at_work < self._processes
-            and (not self._at_work or self._pixels + self._waiting[0].pixels <= self._max_pixels)
-        ):
-            turn = heapq.heappop(self._waiting)
-            self._at_work, self._pixels = self._at_work + 1, self._pixels + turn.pixels
+        held: set[bool] = set()  # no later one of a kind goes before one of the same kind that does not fit
+        for turn in list(self._waiting):
+            if turn.quick in held or not self._fits(turn):
+                held.add(turn.quick)
+                continue
+            self._waiting.remove(turn)
+            self._at_work.append(turn)
             if not turn.ready.done():  # else it was cancelled just now, and gives its turn back
                 turn.ready.set_result(None)
-        DECODING.set(self._at_work)
+        DECODING.set(len(self._at_work))
         DECODING_WAITING.set(len(self._waiting))
+
+    def _fits(self, turn: Turn) -> bool:
+        alike = [each for each in self._at_work if each.quick == turn.quick]
+        if len(self._at_work) >= self._processes or (not turn.quick and len(alike) >= max(1, self._processes - 1)):
+            return False
+        return not alike or sum(each.pixels for each in alike) + turn.pixels <= self._max_pixels
 
     async def _run(self, job: bytes) -> Images | Refusal:
         process = self._idle.pop() if self._idle else await self._start()

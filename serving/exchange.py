@@ -31,10 +31,13 @@ class Exchange:
         receive: Receive,
         send: Send,
         max_body_bytes: int,
+        *,
         take_place: Callable[[Exchange], None],
+        hold: Callable[[Exchange, int], None],
     ) -> None:
         self.notes: dict[str, Any] = {}
         self.path: str = scope["path"]
+        self.client: str = (scope.get("client") or ("",))[0]
         self.headers = dict(reversed(scope["headers"]))  # of several by one name the first, as Starlette has it
         self.started = time.perf_counter()
         self.status = 0
@@ -46,6 +49,7 @@ class Exchange:
         self.scope: Scope = {**scope, "sisa.notes": self.notes, "sisa.request_id": self.request_id}
         self._receive, self._send, self._max_body_bytes = receive, send, max_body_bytes
         self._take_place, self.at_work = take_place, False
+        self._hold, self.held = hold, 0
         self._replaced = False
 
     @asynccontextmanager
@@ -80,13 +84,14 @@ class Exchange:
                 task.cancel()
 
     async def receive(self) -> Message:
-        """Raises Refusal when the body is longer than allowed, whatever its header said, or when no place is left."""
+        """Raises Refusal when the body is longer than allowed, or no place or no room is left for it."""
         message = await self._receive()
         if message["type"] == "http.request":
             self.received += len(message.get("body", b""))
             self.complete = not message.get("more_body", False)
             if self.received > self._max_body_bytes:
                 raise self.too_long(f"more than {self._max_body_bytes} bytes")
+            self._hold(self, len(message.get("body", b"")))
             if self.complete:
                 self._take_place(self)
         return message

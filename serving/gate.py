@@ -9,6 +9,7 @@ import time
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.bodies import Bodies
 from serving.exchange import Exchange
 from serving.log import log_request
 from serving.metrics import requests_of
@@ -25,7 +26,8 @@ class Gate:
 
     ``token``: what ``/v1/*`` asks for as ``Authorization: Bearer``, or None. ``admin_token``: what ``/v1/withdraw``
     asks for instead; None: nobody may. ``max_concurrency``: requests to ``/v1/*`` being processed at once, each from
-    when its body is there: a place is taken by work, not by a promise. ``timeout``: seconds for a request, its body
+    when its body is there: a place is taken by work, not by a promise. ``max_bytes_at_work``: bytes of all bodies at
+    once, half of them of one client. ``timeout``: seconds for a request, its body
     included. ``routes``: paths that are counted under their own name; the rest counts as ``other``.
     """
 
@@ -36,6 +38,7 @@ class Gate:
         token: str | None,
         admin_token: str | None,
         max_body_bytes: int,
+        max_bytes_at_work: int,
         max_concurrency: int,
         timeout: float,
         routes: frozenset[str],
@@ -43,12 +46,13 @@ class Gate:
         self._app, self._timeout, self._routes = app, timeout, routes
         self._token, self._admin_token = token, admin_token
         self._max_body_bytes, self._max_concurrency = max_body_bytes, max_concurrency
+        self._bodies = Bodies(max_bytes_at_work, max_body_bytes)
         self._at_work = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        exchange = Exchange(scope, receive, send, self._max_body_bytes, self._take_place)
+        exchange = Exchange(scope, receive, send, self._max_body_bytes, take_place=self._take_place, hold=self._hold)
         try:
             await self._pass(exchange)
         finally:
@@ -65,6 +69,7 @@ class Gate:
                     await self._app(exchange.scope, exchange.receive, exchange.send)
             finally:
                 self._at_work -= exchange.at_work
+                self._bodies.release(exchange.client, exchange.held)
         except TimeoutError:
             refusal = self._too_late(exchange)
         except Refusal as refused:
@@ -120,6 +125,11 @@ class Gate:
             exchange.at_work = True
             self._at_work += 1
 
+    def _hold(self, exchange: Exchange, size: int) -> None:
+        if exchange.path != WITHDRAW:
+            self._bodies.hold(exchange.client, size)
+            exchange.held += size
+
     def _check_places(self, exchange: Exchange) -> None:
         # A model must go however busy the service is.
         if self._at_work >= self._max_concurrency and exchange.path != WITHDRAW:
@@ -148,10 +158,9 @@ class Gate:
         duration.observe(seconds)
         if exchange.path in PROBES and exchange.status == 200:
             return
-        client = exchange.scope.get("client")
         log_request(
             request_id=exchange.request_id,
-            client=client[0] if client else None,
+            client=exchange.client or None,
             method=exchange.scope["method"],
             path=cut(exchange.path, 200),
             status=int(status),

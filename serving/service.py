@@ -172,6 +172,7 @@ Sisa.add_asgi_middleware(  # type: ignore[attr-defined]
     token=API_TOKEN,
     admin_token=ADMIN_TOKEN,
     max_body_bytes=SETTINGS.max_body_bytes,
+    max_bytes_at_work=SETTINGS.worker_bytes,
     max_concurrency=SETTINGS.worker_concurrency,
     timeout=SETTINGS.timeout_seconds,
     routes=frozenset(

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
         default=40_000_000, ge=1, le=80_000_000, description="pixels of a request's pictures together, as stored"
     )
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
+    max_bytes_at_work: int = Field(
+        default=256 * 2**20, ge=1024, description="bytes of the bodies of all requests at once, all workers together"
+    )
     max_concurrency: int = Field(
         default=128, ge=1, description="requests being processed at once, all workers together"
     )
@@ -79,6 +82,11 @@ class Settings(BaseSettings):
     def worker_concurrency(self) -> int:
         """Requests that one worker takes at once."""
         return -(-self.max_concurrency // self.workers)
+
+    @property
+    def worker_bytes(self) -> int:
+        """Bytes of bodies that one worker takes at once: one body at least."""
+        return max(self.max_body_bytes, self.max_bytes_at_work // self.workers)
 
     @property
     def connection_count(self) -> int:

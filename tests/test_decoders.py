@@ -136,14 +136,31 @@ def test_pictures_at_work_have_at_most_so_many_pixels_together() -> None:
             nonlocal most
             task = asyncio.create_task(decoders.decode("a", large(LARGE, 5000, 1), SHAPE))
             while not task.done():
-                most = max(most, decoders._pixels)
+                most = max(most, sum(turn.pixels for turn in decoders._at_work))
                 await asyncio.sleep(0.005)
             await task
 
         await asyncio.gather(one(), one())
 
-    run(decode, processes=2)
+    run(decode, processes=3)
     assert most == 25_000_000  # two have 50 million
+
+
+def test_a_quick_one_never_waits_for_long_ones() -> None:
+    done: list[str] = []
+
+    async def decode(decoders: Decoders) -> None:
+        async def one(name: str, content: bytes, side: int, seconds: float) -> None:
+            await decoders.decode("a", large(content, side, seconds), SHAPE)
+            done.append(name)
+
+        long = [asyncio.create_task(one("long", LARGE, 5000, 1)) for _ in range(3)]
+        await asyncio.sleep(0)
+        await one("quick", SMALL, 40, 0.1)
+        await asyncio.gather(*long)
+
+    run(decode, processes=2)
+    assert done == ["quick", "long", "long", "long"]
 
 
 def test_a_client_has_its_share_and_others_have_theirs() -> None:

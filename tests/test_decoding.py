@@ -195,6 +195,17 @@ def test_the_limit_on_pixels_is_for_all_pictures_of_a_request_together() -> None
     assert (refusal.status, refusal.field) == (413, "images[1]")
 
 
+def test_many_pictures_of_many_parts_are_refused_before_all_of_them_were_looked_at() -> None:
+    """One picture may have 16,384 chunks, and 16 MB hold eighty such: ten seconds of looking at their headers."""
+    content = encoded(picture(RED, 8))
+    end = content.index(b"IDAT") - 4
+    empty = struct.pack(">I4sI", 0, b"tEXt", 0)
+    crowded = content[:end] + empty * 9_997 + content[end:]  # with IHDR, IDAT and IEND 10,000
+    assert len(files(*[crowded] * 3)) == 3
+    refusal = refused(lambda: files(*[crowded] * 80))
+    assert (refusal.status, refusal.field) == (413, "images[3]")
+
+
 @given(st.binary(max_size=300), st.booleans())
 def test_random_bytes_are_refused_and_never_an_error(content: bytes, as_png: bool) -> None:
     prefix = encoded(picture(RED))[:40] if as_png else b"\x93NUMPY\x01\x00"

@@ -84,4 +84,6 @@ def test_settings_are_read_as_dvc_and_training_read_them(tmp_path: Path) -> None
 def test_workers_share_cores_and_concurrency() -> None:
     assert Settings(workers=3, max_concurrency=10).worker_concurrency == 4
     assert Settings(threads=4, workers=3).thread_count == 4
+    assert Settings(workers=4, max_bytes_at_work=4000, max_body_bytes=1024).worker_bytes == 1024
+    assert Settings(workers=2, max_bytes_at_work=4096, max_body_bytes=1024).worker_bytes == 2048
     assert Settings(workers=256).thread_count == 1

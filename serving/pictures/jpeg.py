@@ -43,8 +43,9 @@ class Structure:
     ``frame``: its marker. ``depth``: bits a channel. ``restarts``: whether its scans hold restart markers.
     ``precise``: of each component the coefficients that its scans give to the last bit, as a mask.
     ``shares``: of each component, its samples for each of the picture's pixels; ``passes``: how often the
-    scans go over the picture. ``repairs``: bytes, by position, of which libjpeg would only say that it
-    reads them as another value. It tells no more than one warning, so these would hide one that matters.
+    scans go over the picture. ``segments``: how many there are. ``repairs``: bytes, by position, of which
+    libjpeg would only say that it reads them as another value. It tells no more than one warning, so these
+    would hide one that matters.
     """
 
     frame: int = 0
@@ -54,6 +55,7 @@ class Structure:
     precise: dict[int, int] = field(default_factory=dict)
     shares: dict[int, float] = field(default_factory=dict)
     passes: float = 0.0
+    segments: int = 0
     repairs: dict[int, int] = field(default_factory=dict)
 
 
@@ -100,14 +102,14 @@ def read_jpeg(content: bytes) -> Header:
 
     progressive = structure.frame == PROGRESSIVE
     seconds = pixels * (7e-9 + 1.1e-9 * structure.passes) + len(content) * (45e-9 if progressive else 25e-9)
-    return Header(width, height, structure.exif, decode, seconds)
+    return Header(width, height, structure.exif, decode, seconds + structure.segments * 3e-6, structure.segments)
 
 
 def _structure(content: bytes) -> Structure:
     """The markers up to the end marker. What comes after it, a second picture for example, is ignored."""
     structure = Structure()
     position, scans = len(SIGNATURE) - 1, 0
-    for _ in range(MAX_SEGMENTS):
+    for structure.segments in range(MAX_SEGMENTS):
         marker = (MARKER_AFTER_SCAN if scans else MARKER).search(content, position)
         if marker is None:
             found = f"{len(content)} bytes without one"

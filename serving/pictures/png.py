@@ -66,7 +66,7 @@ def read_png(content: bytes) -> Header:
     masked = bool(transparent) and colour in (GREY, RGB)
     each = 14e-9 + 8e-9 * (colour in ALPHA or bool(transparent)) + 30e-9 * masked
     seconds = width * height * each + len(content) * 40e-9 + len(chunks) * 7e-6
-    return Header(width, height, exif, decode, seconds)
+    return Header(width, height, exif, decode, seconds, len(chunks))
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
