@@ -161,6 +161,7 @@ def test_probes_and_metrics_answer_while_somebody_keeps_the_lock_of_the_state(se
     server.wait(lambda: re.search(rf"^sisa_generation {generation}\.0$", server.metrics(), re.MULTILINE))
 
 
+@pytest.mark.heavy
 def test_a_killed_worker_leaves_no_gauge_in_the_metrics(server: Published) -> None:
     (server.models / "ensemble.json").unlink()
     server.wait(lambda: "sisa_ready 0.0" in server.metrics())
