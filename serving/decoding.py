@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -150,8 +149,10 @@ def decode_files(files: Sequence[BinaryIO], shape: Shape, max_pixels: int, most_
     """
     headers, left, parts = [], max_pixels, 0
     for number, file in enumerate(files):
-        with _of_picture(number):
+        try:
             header = read_header(file, formats=FORMATS, max_pixels=left)
+        except BadPicture as bad:
+            raise _refused(number, bad) from None
         headers.append(header)
         left -= header.width * header.height
         parts += header.parts
@@ -163,18 +164,16 @@ def decode_files(files: Sequence[BinaryIO], shape: Shape, max_pixels: int, most_
         raise Large(files, max_pixels - left, seconds)
     images = []
     for number, header in enumerate(headers):
-        with _of_picture(number):
+        try:
             images.append(resized(decode_header(header), shape[:2]))
+        except BadPicture as bad:
+            raise _refused(number, bad) from None
     return np.stack(images)
 
 
-@contextmanager
-def _of_picture(number: int) -> Iterator[None]:
-    try:
-        yield
-    except BadPicture as bad:
-        status = 413 if bad.too_large else 400
-        raise Refusal(status, bad.reason, f"images[{number}]", bad.expected, cut(bad.found)) from None
+def _refused(number: int, bad: BadPicture) -> Refusal:
+    status = 413 if bad.too_large else 400
+    return Refusal(status, bad.reason, f"images[{number}]", bad.expected, cut(bad.found))
 
 
 def _check_count(count: int, max_images: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+from bentoml._internal.configuration.containers import BentoMLContainer
 
 logger = logging.getLogger("serving")
 
@@ -32,16 +34,17 @@ def check_state(folder: Path) -> None:
 
 
 def check_port() -> None:
-    """Raises SystemExit when `bentoml serve` was told to listen where it cannot."""
+    """Raises SystemExit when `bentoml serve` would listen where it cannot."""
     context = click.get_current_context(silent=True)
-    host, port = (context.params.get(name) for name in ("host", "port")) if context else (None, None)
-    if host is None or port is None:
+    if context is None or "port" not in context.params:  # not started by that command
         return
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as attempt:
-        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    defaults = BentoMLContainer.http
+    host, port = context.params["host"] or defaults.host.get(), context.params["port"] or defaults.port.get()
+    try:
+        version = ipaddress.ip_address(host).version
+        with socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_STREAM) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             attempt.bind((host, port))
             attempt.listen()
-        except (OSError, OverflowError) as error:
-            give_up(f"it cannot listen on {host}, port {port} ({getattr(error, 'strerror', None) or error})")
+    except (OSError, OverflowError, ValueError) as error:  # of a port too high, of a name in an address's place
+        give_up(f"it cannot listen on {host}, port {port} ({getattr(error, 'strerror', None) or error})")

@@ -114,11 +114,18 @@ def test_what_is_for_those_inside_is_not_there(proxy: Proxy, path: str) -> None:
         assert client.get(path).status_code == client.post(path).status_code == 404
 
 
-def test_heads_and_bodies_have_bounds(proxy: Proxy) -> None:
+def test_heads_and_bodies_have_bounds_and_refusals_the_shape_of_the_services(proxy: Proxy) -> None:
     with proxy.client("127.0.0.2") as client:
-        assert client.get("/v1/ensemble", headers={"x-a": "a" * 40_000}).status_code == 400
-        assert client.get("/v1/ensemble?" + "a" * 40_000).status_code == 414
-        assert client.post(RAW, content=bytes(17 * 2**20), headers=GOOD["headers"]).status_code == 413
+        refused = [
+            (client.get("/v1/ensemble", headers={"x-a": "a" * 40_000}), 431, "the request's head is too long"),
+            (client.get("/v1/ensemble?" + "a" * 40_000), 431, "the request's head is too long"),
+            (client.post(RAW, content=bytes(17 * 2**20), headers=GOOD["headers"]), 413, "the body is too long"),
+            (client.get("/metrics"), 404, "there is nothing here"),
+        ]
+    for answer, status, error in refused:
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json() == {"error": error, "field": None, "expected": None, "found": None}
 
 
 def test_a_client_has_its_rate_and_others_have_theirs(proxy: Proxy) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -47,11 +46,25 @@ def test_a_state_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> No
     assert f"{tmp_path / 'file/state'}, which keeps what was withdrawn" in refused(tmp_path, state="file/state")
 
 
-def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", [None, "127.0.0.1"], ids=["by default", "given"])
+def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str | None) -> None:
+    monkeypatch.delenv("BENTOML_HOST", raising=False)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        environment = {**os.environ, "BENTOML_HOST": "127.0.0.1"}
-        message = refused(tmp_path, environment, port)
-    assert f"port {port} (Address already in use)" in message
+        message = refused(tmp_path, {"BENTOML_HOST": host} if host else {}, port)
+    assert f"it cannot listen on {host or '0.0.0.0'}, port {port} (Address already in use)" in message
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "said"),
+    [
+        ("127.0.0.1", 99_999, "port must be 0-65535"),
+        ("localhost", None, "does not appear to be an IPv4 or IPv6 address"),
+    ],
+)
+def test_a_place_that_cannot_be_listened_on_is_named(tmp_path: Path, host: str, port: int | None, said: str) -> None:
+    message = refused(tmp_path, {"BENTOML_HOST": host}, port)
+    assert message.startswith(f"the service cannot start: it cannot listen on {host}, port")
+    assert said in message

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from filelock import FileLock
 from server import FLAT, RED, Bias, Server, npy, picture, publish, write_manifest
 
 NPY = {"content-type": "application/x-npy"}
@@ -145,6 +147,18 @@ def test_no_sound_or_newer_manifest_means_503_and_not_ready_and_a_reason_in_the_
     server.publish()
     with server.client() as client:
         assert ask(client)["generation"] == newest + 1
+
+
+@pytest.mark.heavy
+def test_probes_and_metrics_answer_while_somebody_keeps_the_lock_of_the_state(server: Published) -> None:
+    server.publish()
+    server.wait(lambda: server.status("/readyz") == 200)
+    with FileLock(server.models / "state/floor.lock"):
+        generation = server.publish()
+        begun = time.monotonic()
+        assert [server.status(path) for path in ("/livez", "/readyz", "/metrics")] == [200, 503, 200]
+        assert time.monotonic() - begun < 8  # the lock itself is waited for 10 seconds
+    server.wait(lambda: re.search(rf"^sisa_generation {generation}\.0$", server.metrics(), re.MULTILINE))
 
 
 @pytest.mark.heavy

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -63,8 +62,12 @@ def read_header(file: BinaryIO, *, formats: Sequence[str], max_pixels: int | Non
     file.seek(0)
     content = file.read()
     most = MAX_PIXELS if max_pixels is None else min(max_pixels, MAX_PIXELS)
-    with _damage():
+    try:
         header = _read_header(content, formats)
+    except (BadPicture, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, EOFError, …
+        raise _damaged(error) from error
     if header.width * header.height > most or max(header.width, header.height) > MAX_SIDE:
         limit, found = f"at most {most} pixels, {MAX_SIDE} a side", f"{header.width} × {header.height}"
         raise BadPicture("the picture is too large", limit, found, too_large=True)
@@ -73,19 +76,17 @@ def read_header(file: BinaryIO, *, formats: Sequence[str], max_pixels: int | Non
 
 def decode_header(header: Header) -> Image.Image:
     """The picture in its full size, upright, in mode RGB or RGBX. Raises BadPicture when it is damaged."""
-    with _damage():
+    try:
         picture = _on_background(header.decode())
+    except (BadPicture, MemoryError):
+        raise
+    except Exception as error:  # as above
+        raise _damaged(error) from error
     return upright(picture, header.exif)
 
 
-@contextmanager
-def _damage() -> Iterator[None]:
-    try:
-        yield
-    except (BadPicture, MemoryError):
-        raise
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, EOFError, …
-        raise BadPicture("the picture is damaged", STILL, str(error)) from error
+def _damaged(error: Exception) -> BadPicture:
+    return BadPicture("the picture is damaged", STILL, str(error))
 
 
 def resized(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
