@@ -17,18 +17,18 @@ from serving.refusal import Refusal, cut, failure
 
 logger = logging.getLogger("serving")
 
-WITHDRAW = "/v1/withdraw"
+WITHDRAW, REPORT = "/v1/withdraw", "/report"
 PROBES = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
 
 class Gate:
     """ASGI middleware around the whole service.
 
-    ``token``: what ``/v1/*`` asks for as ``Authorization: Bearer``, or None. ``admin_token``: what ``/v1/withdraw``
-    asks for instead; None: nobody may. ``max_concurrency``: requests to ``/v1/*`` being processed at once, each from
-    when its body is there: a place is taken by work, not by a promise. ``max_bytes_at_work``: bytes of all bodies at
-    once, half of them of one client. ``timeout``: seconds for a request, its body
-    included. ``routes``: paths that are counted under their own name; the rest counts as ``other``.
+    ``token``: what ``/v1/*`` and ``/report`` ask for as ``Authorization: Bearer``, or None. ``admin_token``: what
+    ``/v1/withdraw`` asks for instead; None: nobody may. ``max_concurrency``: requests to ``/v1/*`` being processed at
+    once, each from when its body is there: a place is taken by work, not by a promise. ``max_bytes_at_work``: bytes of
+    all bodies at once, half of them of one client. ``timeout``: seconds for a request, its body included. ``routes``:
+    paths that are counted under their own name; the rest counts as ``other``.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Gate:
         return None
 
     async def _pass(self, exchange: Exchange) -> None:
-        guarded = exchange.path.startswith("/v1/")
+        guarded = exchange.path.startswith("/v1/") or exchange.path == REPORT
         try:
             if guarded:
                 self._admit(exchange)

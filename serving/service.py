@@ -21,7 +21,8 @@ from serving.gate import WITHDRAW, Gate
 from serving.log import configure_logging
 from serving.metrics import exposition
 from serving.openapi import BODIES, openapi
-from serving.refusal import Refusal
+from serving.refusal import Refusal, unavailable
+from serving.report import read_report
 from serving.settings import SettingsError, load_settings, load_tokens
 from serving.startup import check_port, check_state, give_up
 
@@ -66,11 +67,14 @@ async def docs_json(request: Request) -> Response:
 
 
 async def report(request: Request) -> Response:
-    if not REPORT.is_file():
-        return Refusal(
-            404, "there is no report here", None, "reports/report.html, made by `dvc repro`", "none"
-        ).response()
-    return FileResponse(REPORT, headers=PAGE)
+    try:
+        current = await answering().current()
+        content = await asyncio.to_thread(read_report, REPORT, current.manifest)
+    except Refusal as refusal:
+        return refusal.response()
+    except EnsembleUnavailable:
+        return unavailable().response()
+    return Response(content, media_type="text/html", headers=PAGE | {"Cache-Control": "no-store"})
 
 
 async def ensemble(request: Request) -> Response:

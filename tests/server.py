@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import random
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,15 @@ def write_manifest(models: Path, text: str) -> None:
     (models / "ensemble.new").replace(models / "ensemble.json")
 
 
+def free_port() -> int:
+    """One that no connection of another test can take meanwhile, as it could one that the system gives away."""
+    while True:
+        port = random.randrange(15_000, 32_000)  # below Linux's range for outgoing connections
+        with socket.socket() as attempt, suppress(OSError):
+            attempt.bind(("127.0.0.1", port))
+            return port
+
+
 class Server:
     """`bentoml serve` with the code of this repository, in ``folder``; use it in a ``with`` statement."""
 
@@ -128,9 +139,7 @@ class Server:
         self.folder, self.models = folder, folder / "models"
         self._environment = environment or {}
         self.prepare(settings)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
 

@@ -477,7 +477,7 @@ def test_more_chunks_than_any_program_writes_are_refused(kind: bytes) -> None:
     content = encoded(photograph(16, 16), "PNG")
     empty = struct.pack(">I", 0) + kind + struct.pack(">I", zlib.crc32(kind))
     start = content.index(b"IDAT") - 4
-    decode(content[:start] + empty * 16_000 + content[start:])
+    decode(content[:start] + empty * 4_000 + content[start:])
     assert refused(content[:start] + empty * 1_000_000 + content[start:]).reason == "the picture has too many chunks"
 
 

@@ -16,6 +16,8 @@ from serving.ensemble.loading import load_ensemble
 from serving.pictures.bad import BadPicture
 from serving.pictures.decoding import FORMATS, decode_upright, resized
 
+pytestmark = pytest.mark.heavy
+
 MODES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "JPEG": ("L", "RGB", "CMYK"), "WEBP": ("RGB", "RGBA")}
 SIZES = ((SIDE, SIDE), (31, 45), (1800, 2400))  # the last ones are decoded in a process
 

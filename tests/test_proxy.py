@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from server import FLAT, RED, REPOSITORY, Server, npy, picture, publish
+from server import FLAT, RED, REPOSITORY, Server, free_port, npy, picture, publish
 
 pytestmark = pytest.mark.heavy
 
@@ -36,9 +36,7 @@ def filled(template: str, values: dict[str, str]) -> str:
 class Proxy:
     def __init__(self, folder: Path, service: Server) -> None:
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
         command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", "tls.key", "-out", "tls.crt"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)

@@ -203,6 +203,9 @@ def test_the_report_of_a_trained_project_shows_what_was_forgotten(trained: Proje
     first = (trained.folder / "reports/report.html").read_text()
     accuracy = read_metrics(trained.workspace.report("metrics.json")).mean.accuracy
     assert f"<dd>{accuracy:.4f}</dd>" in first
+    models = [shard["sha256"] for shard in trained.manifest()["shards"]]
+    assert f'<meta name="sisa-models" content="{" ".join(models)}">' in first
+    assert first.count("<body>") == 1  # below it a service puts that models are withdrawn
     trained.forget("3", "5", "8", "13", "21", "34")
     trained.stages()
     markdown = (trained.folder / "reports/report.md").read_text()

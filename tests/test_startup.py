@@ -11,6 +11,9 @@ import pytest
 from server import FLAT, Server, publish
 
 
+pytestmark = pytest.mark.heavy
+
+
 def refused(folder: Path, environment: dict[str, str] | None = None, port: int | None = None, **settings: Any) -> str:
     """The message of the one line that a start comes to."""
     publish(folder / "models", 1, [FLAT])

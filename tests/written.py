@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from serving.ensemble.manifest import Forgotten, Release, ShardEntry
 from training.evaluation.reports import (
     Absent,
     Accuracies,
@@ -118,7 +119,7 @@ def write_reports(
     listed: ForgetLists | None = None,
     backdoor: Backdoor | None = None,
 ) -> None:
-    """Everything that the report stage reads but the ledger, of the candidate ``release``."""
+    """Everything that the report stage reads but the ledger, of a candidate whose one model is ``release``."""
     reports: dict[str, Any] = {
         "metrics.json": Metrics(test_samples=100, mean=quality(accuracy), vote=quality(accuracy)).to_bytes(),
         "membership.json": Membership(
@@ -129,7 +130,12 @@ def write_reports(
     }
     for name, content in reports.items():
         write_atomic(workspace.report(name), content)
-    write_atomic(workspace.release_file, release.encode())
+    model = ShardEntry(shard=0, retained=90, key="key", abstains=False, file="onnx/0.onnx", sha256=release)
+    forgotten = Forgotten(listed=10, already_gone=0, sha256="none")
+    candidate = Release(
+        aggregation="mean", classes=("a", "b"), image_shape=(8, 8, 3), forgotten=forgotten, shards=(model,)
+    )
+    write_atomic(workspace.release_file, candidate.to_bytes())
     none = {"listed": 0, "already_gone": 0, "sha256": "none"}
     partition = {
         "source": "digits",

@@ -27,7 +27,7 @@ PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 AT_ONCE = 2**20  # bytes inflated at once
 # Ordinary pictures have one for each 8 kB; small files for each row. Each takes microseconds, 16 MB hold a million.
-MAX_CHUNKS, BYTES_A_CHUNK = 2**14, 2**11
+MAX_CHUNKS, BYTES_A_CHUNK = 2**12, 2**11
 
 
 def read_png(content: bytes) -> Header:

@@ -66,9 +66,16 @@ def figure(plot: Plot, workspace: Workspace) -> Figure:
 
 
 def render(
-    now: Evidence, history: Sequence[Evidence], drills: Sequence[DrillResult], figures: Sequence[Figure]
+    now: Evidence,
+    history: Sequence[Evidence],
+    drills: Sequence[DrillResult],
+    figures: Sequence[Figure],
+    models: Sequence[str],
 ) -> tuple[str, str]:
-    """The report as HTML and as Markdown; ``history``: the evidence before and ``now``, as it is remembered."""
+    """The report as HTML and as Markdown; ``history``: the evidence before and ``now``, as it is remembered.
+
+    ``models``: SHA-256, in hex, of those that it is about; a service shows it with these alone.
+    """
     previous = history[-2].generation if now.generation is not None and len(history) > 1 else None
     columns = {
         "before": before(history, now),
@@ -78,6 +85,7 @@ def render(
     page = {
         "title": "Unpublished models" if now.generation is None else f"Generation {now.generation}",
         "now": now,
+        "models": models,
         "previous": previous,
         "verdict": verdict(now),
         "poisoned_list": POISONED_LIST,

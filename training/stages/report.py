@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from training.files import write_atomic
+from training.publish.candidate import read_release
 from training.publish.history import read_history
 from training.report.drill_results import read_drills
 from training.report.evidence import collect
@@ -17,7 +18,8 @@ def report(workspace: Workspace) -> None:
     drills = read_drills(workspace.drill_reports)
     now = collect(workspace)
     history = remember(read_kept(workspace), now, read_history(workspace))
-    html, markdown = render(now, history, drills, draw(workspace))
+    models = [str(shard.sha256) for shard in read_release(workspace).voters]
+    html, markdown = render(now, history, drills, draw(workspace), models)
     write_kept(workspace, history)
     write_atomic(workspace.report("report.html"), html.encode())
     write_atomic(workspace.report("report.md"), markdown.encode())
