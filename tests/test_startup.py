@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from server import FLAT, Server, publish
 
-
 pytestmark = pytest.mark.heavy
 
 
