@@ -25,14 +25,15 @@ from serving.metrics import (
     DISAGREEMENTS,
     FLOOR,
     GENERATION,
-    PREDICTIONS,
     QUORUM_LOST,
     READY,
     SHARDS_ANSWERING,
     SHARDS_PENDING,
     WITHDRAWALS,
     WITHDRAWN,
+    count_answers,
     images_of,
+    show_build,
     show_open_requests,
 )
 from serving.reading import INLINE_BYTES, Body, check_content_type, check_query, read_files, read_json, read_npy
@@ -57,6 +58,7 @@ class Answering:
         self.generations = Generations(
             settings.models, settings.state, settings.provider, settings.thread_count, settings.min_generation
         )
+        show_build()
         self._lost: Refusal | None = None  # the quorum, as it was logged
         self._writer = ThreadPoolExecutor(1, "withdraw")  # its own: others may be busy opening models
         self._loader = ThreadPoolExecutor(1, "load")  # one for all who wait, so that no other thread ever does
@@ -228,6 +230,6 @@ def count(scope: Any, ensemble: Ensemble, scores: Scores) -> None:
     """Metrics and the access log's line of one answered request."""
     images = len(scores.votes)
     images_of(scope["path"]).inc(images)
-    PREDICTIONS.inc(images)
+    count_answers(scores.mean, ensemble.manifest.classes)
     DISAGREEMENTS.inc(int((scores.votes.max(axis=1) < len(ensemble.models)).sum()))
     scope["sisa.notes"].update(images=images, generation=ensemble.generation)

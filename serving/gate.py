@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.bodies import Bodies
 from serving.exchange import Exchange
 from serving.log import log_request
-from serving.metrics import requests_of
+from serving.metrics import IN_FLIGHT, requests_of
 from serving.refusal import Refusal, cut, failure
 
 logger = logging.getLogger("serving")
@@ -68,7 +68,9 @@ class Gate:
                 async with asyncio.timeout(self._timeout), exchange.watched():
                     await self._app(exchange.scope, exchange.receive, exchange.send)
             finally:
-                self._at_work -= exchange.at_work
+                if exchange.at_work:
+                    self._at_work -= 1
+                    IN_FLIGHT.dec()
                 self._bodies.release(exchange.client, exchange.held)
         except TimeoutError:
             refusal = self._too_late(exchange)
@@ -124,6 +126,7 @@ class Gate:
             self._check_places(exchange)
             exchange.at_work = True
             self._at_work += 1
+            IN_FLIGHT.inc()
 
     def _hold(self, exchange: Exchange, size: int) -> None:
         if exchange.path != WITHDRAW:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from serving.ensemble.aggregation import Floats
 from serving.ensemble.manifest import OpenRequests
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+VERSIONS = ("bentoml", "onnxruntime", "python")
 
 REQUESTS = Counter("sisa_requests", "Requests answered or refused.", ["route", "status"])
 REQUEST_SECONDS = Histogram(
@@ -28,8 +37,16 @@ DECODERS_ENDED = Counter(
     "sisa_decoders_ended", "Decoding processes that were ended: time-outs, clients that went away, memory."
 )
 BATCH_IMAGES = Histogram("sisa_batch_images", "Images computed together.", buckets=IMAGES)
-PREDICTIONS = Counter("sisa_predictions", "Predictions, one an image.")
+PREDICTED = Counter("sisa_predicted", "Images by the class that was answered: what changes here drifts.", ["class"])
+CONFIDENCE = Histogram("sisa_confidence", "Largest mean probability of an image.", buckets=SHARES)
+MARGIN = Histogram("sisa_margin", "By how much that is above the second one.", buckets=SHARES)
 DISAGREEMENTS = Counter("sisa_disagreements", "Predictions on which the shards do not all agree.")
+IN_FLIGHT = Gauge(
+    "sisa_in_flight",
+    "Requests to /v1/* whose bodies are there and that are not answered yet.",
+    multiprocess_mode="livesum",
+)
+BUILD = Gauge("sisa_build_info", "1, with the versions of what answers.", VERSIONS, multiprocess_mode="livemax")
 # Of several workers, the least: one that lags or is not ready shows.
 GENERATION = Gauge("sisa_generation", "Generation that answers; 0 before one does.", multiprocess_mode="livemin")
 FLOOR = Gauge(
@@ -74,6 +91,25 @@ def show_open_requests(requests: OpenRequests | None) -> None:
 @cache
 def images_of(route: str) -> Counter:
     return IMAGES_PREDICTED.labels(route)
+
+
+@cache
+def predicted(label: str) -> Counter:
+    """The series of one class; there are as many as the ensembles that were served have."""
+    return PREDICTED.labels(label)
+
+
+def count_answers(mean: Floats, classes: Sequence[str]) -> None:
+    """Of (N, C) mean probabilities: the classes, how sure they are, and by how much."""
+    second, first = np.sort(mean, axis=1)[:, -2:].T.tolist()
+    for label, most, next_most in zip(mean.argmax(axis=1).tolist(), first, second, strict=True):
+        predicted(classes[label]).inc()
+        CONFIDENCE.observe(most)
+        MARGIN.observe(most - next_most)
+
+
+def show_build() -> None:
+    BUILD.labels(version("bentoml"), onnxruntime.__version__, platform.python_version()).set(1)
 
 
 def drop_dead_workers(folder: Path) -> None:

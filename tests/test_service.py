@@ -260,8 +260,9 @@ def sample(client: httpx.Client, name: str, **labels: str) -> float:
 
 
 def test_metrics_count_what_was_asked(client: httpx.Client) -> None:
-    names = ["sisa_requests_total", "sisa_images_total", "sisa_predictions_total", "sisa_disagreements_total"]
-    labels = [{"route": RAW, "status": "200"}, {"route": RAW}, {}, {}]
+    names = ["requests_total", "images_total", "predicted_total", "confidence_count", "margin_count"]
+    names = [f"sisa_{name}" for name in (*names, "disagreements_total")]
+    labels = [{"route": RAW, "status": "200"}, {"route": RAW}, {"class": "green"}, {}, {}, {}]
 
     def counts() -> list[float]:
         return [sample(client, name, **label) for name, label in zip(names, labels, strict=True)]
@@ -269,7 +270,8 @@ def test_metrics_count_what_was_asked(client: httpx.Client) -> None:
     before = counts()
     images = np.stack([picture(RED), picture(GREEN), picture(GREEN)])  # of the four shards one says green to all
     assert client.post(RAW, content=npy(images), headers=NPY).status_code == 200
-    assert [after - was for after, was in zip(counts(), before, strict=True)] == [1, 3, 3, 1]
+    assert [after - was for after, was in zip(counts(), before, strict=True)] == [1, 3, 2, 3, 3, 1]
+    assert (sample(client, "sisa_in_flight"), sample(client, "sisa_build_info")) == (0, 1)
     assert sample(client, "sisa_request_seconds_count", route=RAW, status="200") >= 1
     assert sample(client, "sisa_batch_images_sum") >= 3
     assert [sample(client, f"sisa_{name}") for name in ("generation", "generation_floor", "ready")] == [7, 7, 1]
