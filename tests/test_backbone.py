@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+import training.backbone.extract
 from serving.ensemble.backbone import Backbone
 from training.backbone.check import check_size, describe
 from training.backbone.efficientnet_lite0 import STAGES, EfficientNetLite0, packaged_weights
@@ -166,3 +167,16 @@ def test_neighbours_order_and_threads_change_no_bit(lite0: Path, order: list[int
     images = np.random.default_rng(0).integers(0, 256, (33, 32, 32, 3), np.uint8)
     expected = np.concatenate([opened(lite0, 1).features(images[row : row + 1]) for row in order[:size]])
     assert opened(lite0, threads).features(images[order[:size]]).tobytes() == expected.tobytes()
+
+
+def test_rows_of_another_gpu_are_of_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.backbone.extract, "GPUS", tmp_path)
+    (tmp_path / "0000:05:00.0").mkdir()
+    information = tmp_path / "0000:05:00.0/information"
+    made = []
+    for name in ("NVIDIA H100 80GB HBM3", "NVIDIA H200"):
+        information.write_text(f"Model: \t\t {name}\nIRQ:   \t\t 39\nGPU UUID: \t GPU-60e52477\n")
+        made.append(training.backbone.extract.maker("0" * 64, "CUDAExecutionProvider"))
+        assert made[-1].instructions.endswith(name)
+        assert name not in training.backbone.extract.maker("0" * 64, "CPUExecutionProvider").instructions
+    assert made[0] != made[1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from training.backbone.check import check_size
 from training.data.features import Maker
 from training.errors import BackboneError
 
+GPUS = Path("/proc/driver/nvidia/gpus")
 BATCH = 64  # images computed together, always as many: on a GPU their number may decide how a sum is taken
 
 
@@ -59,9 +61,16 @@ class Extractor:
 def maker(sha256: str, provider: str) -> Maker:
     """This environment with a backbone of this digest."""
     blas = sorted({str(info.get("architecture")) for info in threadpool_info() if info["user_api"] == "blas"})
+    gpus = gpu_models(GPUS) if provider == CUDA else []
     return Maker(
         backbone=sha256,
         onnxruntime=onnxruntime.__version__,
         provider=provider,
-        instructions=" ".join([platform.machine(), *blas]),
+        instructions=" ".join([platform.machine(), *blas, *gpus]),
     )
+
+
+def gpu_models(folder: Path) -> list[str]:
+    """The models of the GPUs that NVIDIA's driver lists, sorted: another one may add up in another order."""
+    found = (re.search(r"^Model:\s*(.+?)\s*$", path.read_text(), re.M) for path in folder.glob("*/information"))
+    return sorted({match[1] for match in found if match})
