@@ -217,6 +217,7 @@ def test_a_forget_drill_equals_training_from_scratch_and_leaves_the_project_alon
         run_drill(project.workspace, forget(project, 30), run=run)
 
 
+@pytest.mark.heavy
 def test_a_backdoor_works_until_its_samples_are_forgotten(create: Create) -> None:
     changes = {"training__epochs_per_slice": 4, "training__learning_rate": 0.1, "training__augmentation": "none"}
     project = create("project", sisa__shards=[0, 1], sisa__slices=1, **changes)

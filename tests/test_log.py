@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from server import REPOSITORY
 
+pytestmark = pytest.mark.heavy
+
 LONGEST = 16_000  # bytes of plain text: a message of 4,000 characters, or a traceback of 8,000 beside it
 
 

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from server import FLAT, LOVES_GREEN, Server, publish
 
+pytestmark = pytest.mark.heavy
+
 TOKENS = {"SISA_API_TOKEN": "s3cret", "SISA_ADMIN_TOKEN": "adm1n"}
 API, ADMIN = {"authorization": "Bearer s3cret"}, {"authorization": "Bearer adm1n"}
 

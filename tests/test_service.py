@@ -381,6 +381,7 @@ def test_work_for_a_client_that_has_gone_is_dropped_and_logged_as_499(strict: Se
     assert "Traceback" not in strict.log.read_text()
 
 
+@pytest.mark.heavy
 def test_large_pictures_are_answered_as_small_ones_are(tmp_path: Path) -> None:
     publish(tmp_path / "models", 1, [FLAT])
     large = encoded(picture(RED, 2000), "WEBP", lossless=True)  # 4 million pixels: a process decodes it

@@ -239,6 +239,7 @@ def test_a_request_at_work_with_a_model_that_is_withdrawn_is_computed_again_with
     assert answer["turnout"]["pending"] == [0]
 
 
+@pytest.mark.heavy
 def test_a_busy_service_still_withdraws(server: Withdrawing) -> None:
     """Its two places are taken by eight clients that never pause."""
     server.publish(work=100)
@@ -278,6 +279,7 @@ def test_a_damaged_list_is_503_for_everybody_until_it_is_restored(server: Withdr
     assert server.ask().json()["turnout"]["pending"] == [0]
 
 
+@pytest.mark.heavy
 def test_models_are_withdrawn_under_load_and_in_no_answer_asked_for_afterwards(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

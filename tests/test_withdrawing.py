@@ -230,6 +230,7 @@ def test_the_members_index_has_every_sample_of_a_model_with_its_slice(trained: P
         assert read_members(trained.workspace.members_file(sha256)).slices == expected
 
 
+@pytest.mark.heavy
 def test_stopped_at_any_step_of_a_withdrawal_the_next_call_completes_it(
     trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
