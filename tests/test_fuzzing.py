@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
-from server import FLAT, RED, Server, encoded, npy, picture, publish
+from server import FLAT, RED, Server, npy, picture, publish
 
 from serving.pictures.bad import BadPicture
 from serving.pictures.decoding import TRAINING_FORMATS, decode_header, read_header
@@ -42,15 +42,12 @@ def seeds() -> list[bytes]:
         ("WEBP", SMALL.convert("RGBA"), {}),
         ("BMP", SMALL, {}),
     ]
-    return [
-        encoded(np.asarray(image), kind, **options) if image.mode != "P" else with_palette(image, options)
-        for kind, image, options in kinds
-    ]
+    return [saved(kind, image, **options) for kind, image, options in kinds]
 
 
-def with_palette(image: Image.Image, options: dict[str, Any]) -> bytes:
+def saved(kind: str, image: Image.Image, **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, "PNG", **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 

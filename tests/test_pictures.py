@@ -7,7 +7,7 @@ import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,7 +18,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from serving.pictures.bad import BadPicture
-from serving.pictures.decoding import BACKGROUND, FORMATS, MAX_SIDE, TRAINING_FORMATS, Decoded, decode_picture
+from serving.pictures.decoding import (
+    BACKGROUND,
+    FORMATS,
+    MAX_SIDE,
+    TRAINING_FORMATS,
+    decode_header,
+    read_header,
+    resized,
+)
 from serving.pictures.exif import orientation
 from serving.pictures.jpeg import _structure
 
@@ -29,13 +37,21 @@ RED, GREY = (255, 0, 0), (128, 128, 128)
 Pixels = NDArray[np.uint8]
 
 
+class Decoded(NamedTuple):
+    """``pixels``: how many the picture had, as stored."""
+
+    image: Pixels
+    pixels: int
+
+
 def decode(
     content: bytes,
     size: tuple[int, int] = (8, 8),
     formats: Sequence[str] = TRAINING_FORMATS,
     max_pixels: int | None = None,
 ) -> Decoded:
-    return decode_picture(io.BytesIO(content), size, formats=formats, max_pixels=max_pixels)
+    header = read_header(io.BytesIO(content), formats=formats, max_pixels=max_pixels)
+    return Decoded(resized(decode_header(header), size), header.width * header.height)
 
 
 def refused(content: bytes, **options: Any) -> BadPicture:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,24 +22,6 @@ TRAINING_FORMATS = (*FORMATS, "BMP")
 BACKGROUND = (255, 255, 255)  # what a transparent pixel shows: white
 MAX_SIDE = 65_535  # JPEG's own; resizing takes 16 bytes for each pixel of a side
 MAX_PIXELS = 178_956_970  # Pillow's own limit: half a gigabyte in RGB
-
-
-class Decoded(NamedTuple):
-    """``image``: (H, W, 3) uint8, RGB. ``pixels``: how many the picture had, as stored."""
-
-    image: NDArray[np.uint8]
-    pixels: int
-
-
-def decode_picture(
-    file: BinaryIO, size: tuple[int, int], *, formats: Sequence[str], max_pixels: int | None = None
-) -> Decoded:
-    """A picture, read from the beginning of ``file``, as an image of ``size``, (height, width).
-
-    ``decode_upright``, then ``resized``; raises what the first one raises.
-    """
-    picture = decode_upright(file, formats=formats, max_pixels=max_pixels)
-    return Decoded(resized(picture, size), picture.width * picture.height)
 
 
 def decode_upright(file: BinaryIO, *, formats: Sequence[str], max_pixels: int | None = None) -> Image.Image:
