@@ -28,11 +28,11 @@ def read_report(path: Path, release: Release) -> bytes:
         raise missing("none") from None
     found = MODELS.search(content)
     described = set(found[1].decode().split()) if found else set()
-    answering = {shard.sha256 for shard in release.voters}
-    if described == answering:
+    if described == {shard.sha256 for shard in release.voters}:
         return content
     withdrawn = [str(shard.shard) for shard in release.shards if shard.pending or shard.earlier_slice is not None]
-    if withdrawn and described & answering:
+    left = {shard.sha256 for shard in release.voters if shard.earlier_slice is None}
+    if described and withdrawn and (described & left or not left):
         return content.replace(BODY, BODY + BANNER.format(shards=", ".join(withdrawn)).encode(), 1)
     raise missing("one that describes other models")
 

@@ -1,5 +1,6 @@
 """Sources and partition, on a workspace with params.yaml, forget/ and data/."""
 
+import io
 import json
 import logging
 import re
@@ -369,6 +370,25 @@ def test_a_picture_that_breaks_the_decoder_is_named(folder: Path, pictures: Path
     (pictures / "test/dog/empty.bmp").write_bytes(b"BM")
     with pytest.raises(SourceError, match=r"root/test/dog/empty\.bmp: not a readable picture"):
         partition(folder)
+
+
+def test_a_picture_that_is_made_to_take_minutes_is_named_at_once(folder: Path, pictures: Path) -> None:
+    """Segments and chunks by the million, and scan after scan that says nothing new."""
+    jpeg, png = io.BytesIO(), io.BytesIO()
+    Image.new("L", (2000, 2000), 90).save(jpeg, "JPEG", progressive=True)
+    Image.new("L", (8, 8)).save(png, "PNG")
+    content, chunks = jpeg.getvalue(), png.getvalue()
+    last, data = content.rindex(b"\xff\xda"), chunks.index(b"IDAT") - 4
+    hostile = {
+        "scans.jpg": (content[:last] + content[last:-2] * 200 + content[-2:], "decoding the picture takes too long"),
+        "segments.jpg": (content[:2] + b"\xff\xe1\0\2" * 500_000 + content[2:], "too many segments"),
+        "chunks.png": (chunks[:data] + b"\0\0\0\0tEXt\0\0\0\0" * 500_000 + chunks[data:], "too many chunks"),
+    }
+    for name, (picture, said) in hostile.items():
+        (pictures / "train/dog" / name).write_bytes(picture)
+        with pytest.raises(SourceError, match=rf"root/train/dog/{name}: not a readable picture \(.*{said}"):
+            partition(folder)
+        (pictures / "train/dog" / name).unlink()
 
 
 def test_a_picture_that_vanishes_or_changes_while_the_source_is_read_is_named(folder: Path, pictures: Path) -> None:

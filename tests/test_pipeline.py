@@ -202,6 +202,20 @@ def test_what_shapes_no_weights_retrains_nothing(trained: Project, change: dict[
     assert trained.models() == before
 
 
+def test_a_flip_of_what_is_judged_trains_nothing_and_publishes_other_models(trained: Project) -> None:
+    checkpoints, before = trained.contents("models/checkpoints"), trained.manifest()
+    trained.change(network__test_time_flip=True)
+    trained.stages(*MODELS)
+    assert trained.contents("models/checkpoints") == checkpoints
+    after = trained.manifest()
+    assert after["generation"] == before["generation"] + 1
+    changed = [
+        (was["key"] == now["key"], was["sha256"] == now["sha256"])
+        for was, now in zip(before["shards"], after["shards"], strict=True)
+    ]
+    assert changed == [(True, False)] * 3
+
+
 def test_fewer_or_more_shards_leave_nothing_stale(create: Create) -> None:
     project = create("project", sisa__slices=1)
     for count in (2, 3, 1):

@@ -51,7 +51,10 @@ def test_a_report_is_shown_with_the_models_that_it_describes_and_never_with_othe
     assert "<body><p role=" in page.text
     assert "Models of shards 0 are withdrawn" in page.text
 
-    publish(server.models, 2, [(2, 0, 0), LOVES_GREEN, (1, 0, 0)])  # shard 0 is trained again
+    httpx.post(f"{server.url}/v1/withdraw", json={"sha256": digests(server)}, headers=ADMIN).raise_for_status()
+    assert "Models of shards 0, 1, 2 are withdrawn" in asked(server).text
+
+    publish(server.models, 2, [(2, 0, 0), (0, 21, 0), (1, 2, 0)])  # all are trained again
     server.wait(lambda: httpx.get(f"{server.url}/v1/ensemble", headers=API).json().get("generation") == 2)
     assert (asked(server).status_code, asked(server).json()["found"]) == (404, "one that describes other models")
     write_report(server, digests(server))

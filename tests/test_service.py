@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from server import BLUE, CLASSES, FLAT, GREEN, LIMITS, RED, Server, encoded, npy, picture, publish
@@ -379,6 +381,19 @@ def test_work_for_a_client_that_has_gone_is_dropped_and_logged_as_499(strict: Se
     (line,) = [line for line in strict.log.read_text().splitlines() if '"request_id": "gone"' in line]
     assert json.loads(line)["status"] == 499
     assert "Traceback" not in strict.log.read_text()
+
+
+@pytest.mark.heavy
+def test_nothing_is_decoded_any_more_a_second_after_its_504(tmp_path: Path) -> None:
+    publish(tmp_path / "models", 1, [FLAT])
+    large = encoded(picture(RED, 6300), "WEBP", lossless=True)  # most of a second
+    with Server(tmp_path, timeout_seconds=0.3) as running, running.client() as client:
+        running.wait(lambda: running.status("/readyz") == 200)
+        answers = [client.post(FILES, files=files(large)).status_code for _ in range(4)]
+        assert answers == [504] * 4
+        time.sleep(1)
+        processes = [each.cmdline() for each in psutil.Process(running.process.pid).children(recursive=True)]
+        assert [command for command in processes if "serving.decoder" in command] == []
 
 
 @pytest.mark.heavy

@@ -21,7 +21,7 @@ from training.chain.initial_weights import backbone_file
 from training.data.features import Features, read_features, write_features
 from training.data.store import Shard, load_shard
 from training.errors import DamagedError
-from training.files import remove
+from training.files import remove, write_if_changed
 from training.learning import FrozenNetwork
 from training.stages.run import run
 from training.workspace import Workspace
@@ -38,7 +38,9 @@ def features(workspace: Workspace) -> None:
     params = workspace.read_params()
     workspace.features_folder.mkdir(parents=True, exist_ok=True)
     if not isinstance(params.network, FrozenNetwork):
-        prune(workspace, ())
+        none = workspace.features_folder / "none.txt"  # DVC warns of an empty folder, in each stage that depends on it
+        write_if_changed(none, b"The network takes images itself.\n")
+        prune(workspace, {none})
         print(f"network {params.network.name} takes images; there are no features to compute")
         return
     from training.backbone.extract import Extractor  # onnxruntime takes a third of a second to import
