@@ -80,7 +80,7 @@ def main(
         folder = Path(temporary) / "clone"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
         repro(folder)
-        with service(folder / "models") as running:
+        with service(folder / "models", SIDE) as running:
             clients = Clients(running.port, folder / "models/ensemble.json", requests)
             start = time.monotonic()
             try:

@@ -196,8 +196,8 @@ def fuse(files: list[Path]) -> bytes:
     return content
 
 
-def noise(count: int) -> Images:
-    return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+def noise(count: int, side: int = SIDE) -> Images:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
 def over_http(label: str, models: Path, seconds: float) -> str:
@@ -313,8 +313,8 @@ class Running:
 
 
 @contextmanager
-def started(command: list[str], models: Path) -> Iterator[Running]:
-    """A server, once it answers."""
+def started(command: list[str], models: Path, side: int = SIDE) -> Iterator[Running]:
+    """A server, once it answers to an image of ``side`` × ``side`` pixels."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
@@ -326,7 +326,7 @@ def started(command: list[str], models: Path) -> Iterator[Running]:
     }
     with (models / "server.log").open("ab") as log:
         server = subprocess.Popen([*command, "--port", str(port)], env=environment, stdout=log, stderr=log)
-    request = http_request(".npy", noise(1))
+    request = http_request(".npy", noise(1, side))
     try:
         while True:
             try:
@@ -344,8 +344,8 @@ def started(command: list[str], models: Path) -> Iterator[Running]:
         server.wait()
 
 
-def service(models: Path) -> AbstractContextManager[Running]:
-    return started([sys.executable, "-m", "bentoml", "serve", "serving.service:Sisa"], models)
+def service(models: Path, side: int = SIDE) -> AbstractContextManager[Running]:
+    return started([sys.executable, "-m", "bentoml", "serve", "serving.service:Sisa"], models, side)
 
 
 def bare(models: Path) -> AbstractContextManager[Running]:
