@@ -20,15 +20,12 @@ from training.params import Params, load_params
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths are absolute, below ``root``; the names are those of dvc.yaml."""
-
-    root: Path
+    root: Path  # paths are absolute, below it; the names are those of dvc.yaml
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", self.root.resolve())
 
-    def read_params(self) -> Params:
-        """The parameters as they are now on the disk. Raises ParamsError naming every key that cannot be used."""
+    def read_params(self) -> Params:  # as they are now; raises ParamsError naming every key that cannot be used
         return load_params(self.root / "params.yaml")
 
     @cached_property
@@ -46,8 +43,7 @@ class Workspace:
     def project_root(self) -> Path:  # what was forgotten is remembered there alone
         return project_of(self.root)
 
-    def short(self, path: Path) -> str:
-        """A path as a person in the workspace would type it."""
+    def short(self, path: Path) -> str:  # as a person in the workspace would type it
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
     # What is asked for.
@@ -200,6 +196,13 @@ class Workspace:
     def ledger_file(self) -> Path:
         return self.memory_folder / "ledger.jsonl"
 
+    def findings_file(self, sha256: str) -> Path:  # what `sisa verify` or `sisa purge` found, by its content
+        return self.memory_folder / f"findings/{sha256}.json"
+
+    @property
+    def certificates_folder(self) -> Path:
+        return self.memory_folder / "certificates"
+
     @property
     def ledger_export(self) -> Path:  # for git
         return self.project_root / "models/ledger.jsonl"
@@ -221,7 +224,7 @@ class Workspace:
     def drill_reports(self) -> Path:
         return self.reports_folder / "drills"
 
-    def report(self, name: str) -> Path:  # one of the stages' own, as ``metrics.json``
+    def report(self, name: str) -> Path:  # as ``metrics.json``
         return self.reports_folder / name
 
     @property
@@ -232,17 +235,16 @@ class Workspace:
     def locks_folder(self) -> Path:
         return self.own_file("locks")
 
-    def shard_lock(self, shard_id: int) -> AbstractContextManager[None]:
-        """Hold a shard's checkpoints and export: a killed ``dvc`` can leave its trainer running."""
+    # A killed ``dvc`` can leave its trainer or its partition running, which must not write what was asked before.
+
+    def shard_lock(self, shard_id: int) -> AbstractContextManager[None]:  # a shard's checkpoints and export
         return hold(self.locks_folder, f"shard-{shard_id}", f"shard {shard_id}")
 
-    def partition_lock(self) -> AbstractContextManager[None]:
-        """Hold the shard files: a process that was left over must not write what was asked before."""
+    def partition_lock(self) -> AbstractContextManager[None]:  # the shard files
         return hold(self.locks_folder, "partition", "partition")
 
     def run_lock(self) -> AbstractContextManager[None]:  # raises BusyError when there is another `sisa forget run`
         return hold(self.locks_folder, "run", "sisa forget run", wait=False)
 
-    def publish_lock(self) -> AbstractContextManager[None]:
-        """Hold the ledger and all that is published for this process."""
+    def publish_lock(self) -> AbstractContextManager[None]:  # the ledger and all that is published
         return hold(self.locks_folder, "publish", "publishing")

@@ -133,7 +133,64 @@ class Changed(_Entry):
     replaced: int
 
 
-Entry = Imported | Published | Requested | Withdrawn | FellBack | Confirmed | Reinstated | Cancelled | Changed
+class Verified(_Entry):
+    """What `sisa verify` found of a generation; `.sisa/findings/SHA256.json`, by ``findings_sha256``, has each check.
+
+    ``retrained``: the shards that were trained from scratch for it. ``comparison``: how those were compared with what
+    is published; None without any. ``service``: the address that was asked what it serves.
+    """
+
+    event: Literal["verified"] = "verified"
+    generation: int
+    manifest_sha256: str
+    retrained: tuple[int, ...] = ()
+    comparison: Literal["bits", "predictions"] | None = None
+    service: str | None = None
+    passed: bool
+    findings_sha256: str
+
+
+class Purged(_Entry):
+    """What `sisa purge` removed and could not; ``findings_sha256`` as in ``Verified``, with each place.
+
+    ``removed``: files and objects. ``left``: traces that a scan still found, 0 after a complete purge. ``source``:
+    forgotten samples whose picture the source still holds. ``unreachable``: places that could not be looked at.
+    """
+
+    event: Literal["purged"] = "purged"
+    generation: int
+    removed: int
+    left: int
+    source: int
+    unreachable: tuple[str, ...] = ()
+    findings_sha256: str
+
+
+class Certified(_Entry):
+    """A certificate was signed. ``statement_sha256``: of the signed statement. ``before``: of the one before it."""
+
+    event: Literal["certified"] = "certified"
+    generation: int
+    requests: tuple[str, ...]
+    statement_sha256: str
+    key_id: str
+    before: str | None = None
+
+
+Entry = (
+    Imported
+    | Published
+    | Requested
+    | Withdrawn
+    | FellBack
+    | Confirmed
+    | Reinstated
+    | Cancelled
+    | Changed
+    | Verified
+    | Purged
+    | Certified
+)
 ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="event")])
 
 Generation = Imported | Published | Withdrawn | FellBack  # entries that made one
