@@ -77,3 +77,11 @@ class DrillError(SisaError):
 
 class BackboneError(SisaError):
     """A frozen backbone cannot be made, or a file is not one."""
+
+
+class VerifyError(SisaError):
+    """What is published is not what it is said to be; the message says in what."""
+
+
+class UncheckedError(SisaError):
+    """Something cannot be verified here; the message says why, and what it would take."""

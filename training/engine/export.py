@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
 from training.chain.checkpoints import Arrays, Record
@@ -32,11 +32,13 @@ def export(workspace: Workspace, plan: ShardPlan, chain: Chain) -> None:
     """Write the shard's ONNX file and its record, unless they are those of the plan already."""
     onnx_file, record_file = workspace.export_file(plan.shard), workspace.export_record(plan.shard)
     graph, withdrawn = None if plan.abstains else graph_digest(plan.recipe), withdrawn_models(read_history(workspace))
-    costs = tuple(cost(chain.records[slice_id]) for slice_id in sorted(chain.records))
+    made = [chain.records[slice_id] for slice_id in sorted(chain.records)]
+    costs, environments = tuple(map(cost, made)), tuple(environments_of(made))
     try:
         record = load_record(record_file)
         check_record(record, plan, onnx_file)
-        if record.graph == graph and record.slices == costs and record.sha256 not in withdrawn:
+        known = (record.graph, record.slices, record.environments)
+        if known == (graph, costs, environments) and record.sha256 not in withdrawn:
             return
     except DamagedError:
         pass  # it is written below
@@ -63,6 +65,7 @@ def export(workspace: Workspace, plan: ShardPlan, chain: Chain) -> None:
         sha256=sha256,
         graph=graph,
         slices=costs,
+        environments=environments,
     )
     write_atomic(record_file, json_bytes(record.model_dump(mode="json")))
 
@@ -81,6 +84,15 @@ def issue(workspace: Workspace, plan: ShardPlan, weights: Arrays, withdrawn: Set
         if hashlib.sha256(content).hexdigest() not in withdrawn:
             return content, difference
         number += 1
+
+
+def environments_of(records: Iterable[Record]) -> list[dict[str, str | int | None]]:
+    """What slices were trained with and on, each environment once."""
+    found: list[dict[str, str | int | None]] = []
+    for record in records:
+        if dict(record.environment) not in found:
+            found.append(dict(record.environment))
+    return found
 
 
 def cost(record: Record) -> SliceCost:

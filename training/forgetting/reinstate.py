@@ -10,7 +10,7 @@ from training.data.requests import read_asked, read_requests, request_file, writ
 from training.data.subject_samples import samples_by_subject, with_samples
 from training.errors import RequestError
 from training.memory.suppressed import ALL, Batch, Memory, Suppressed
-from training.publish.copies import refused_copies
+from training.publish.copies import copies_with
 from training.publish.ledger import actor
 from training.publish.memory import open_memory
 from training.publish.opening import open_ledger
@@ -41,12 +41,12 @@ def reinstate(workspace: Workspace, sample_ids: Sequence[str], reason: str, by: 
         ledger = open_ledger(workspace)
         memory = open_memory(workspace, ledger.read())
         asked = {sample_id for request in read_requests(workspace) for sample_id in request.samples}
-        known = asked | refused_copies(workspace)  # a copy that partition refused was never asked for itself
+        known = asked | copies_with(workspace, "refused")  # a copy that partition refused was never asked for itself
         unknown = [name for name in sample_ids if not memory.suppresses(name) and name not in known]
         if unknown:
             raise RequestError(f"never forgotten here, so there is nothing to reinstate: {', '.join(unknown)}")
         take_out_of_requests(workspace, wanted)
-        copies = refused_copies(workspace)
+        copies = copies_with(workspace, "refused")
         keys = [memory.secret.of_id(name) for name in wanted if memory.suppresses(name) or name in copies]
         back = lifted(memory, keys, reason, by or actor())
         if back is not None:

@@ -228,10 +228,10 @@ def write_copies(workspace: Workspace, copies: Sequence[Copy]) -> None:
     write_if_changed(workspace.copies_file, csv_bytes(("split", "sample", "same", "as", "outcome"), rows))
 
 
-def refused_copies(workspace: Workspace) -> frozenset[str]:
-    """The ids of the samples that the last partition refused; none when it succeeded."""
+def copies_with(workspace: Workspace, outcome: Outcome) -> frozenset[str]:
+    """The ids of the samples for which the last partition came to this; none where it found no copies."""
     try:
         rows = list(csv.DictReader(io.StringIO(workspace.copies_file.read_text(encoding="utf-8"), newline="")))
     except FileNotFoundError:
         return frozenset()
-    return frozenset(row["sample"] for row in rows if row["outcome"] == "refused")
+    return frozenset(row["sample"] for row in rows if row["outcome"] == outcome)

@@ -41,11 +41,28 @@ class Imported(_Entry):
     shards: tuple[ImportedShard, ...]
 
 
+class Commitment(BaseModel):
+    """To what a model was trained on, without saying what that is (training/publish/transcript.py).
+
+    ``model``: SHA-256 of its file. ``root``: of a Merkle tree with so many ``leaves``. ``key_sha256``: of the key that
+    the leaves are made with. All in hex.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shard: int
+    model: str
+    leaves: int
+    root: str
+    key_sha256: str
+
+
 class Published(_Entry):
     """A generation: what it serves, what its shards were trained on, and what each slice cost.
 
     ``pending``: shards whose model was withdrawn and not yet replaced, or may not be. ``earlier_slice``: by shard, as
-    text, the slice whose model answers in its place until then.
+    text, the slice whose model answers in its place until then. ``transcript``: one for each model that answers with
+    all its slices; none from a workspace that lacks the secret or the samples.
     """
 
     event: Literal["published"] = "published"
@@ -55,6 +72,7 @@ class Published(_Entry):
     shards: tuple[ShardRecord, ...]
     pending: tuple[int, ...] = ()
     earlier_slice: dict[str, int] = Field(default_factory=dict)
+    transcript: tuple[Commitment, ...] = ()
 
 
 class Requested(_Entry):

@@ -135,7 +135,7 @@ def parse(lines: Sequence[bytes], before: Sequence[bytes] = ()) -> list[Entry]:
 def encode(entry: Entry) -> bytes:
     """One line."""
     document = entry.model_dump(mode="json")
-    for name in ("pending", "earlier_slice"):
+    for name in ("pending", "earlier_slice", "transcript"):
         if not document.get(name, True):
             del document[name]  # a line is spelt as it was before there was such a field
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n"

@@ -17,7 +17,7 @@ from training.errors import DamagedError, MemoryLostError, PublishError
 from training.memory.suppressed import Memory
 from training.publish.bring_out import as_release, bring_out, digests, read_models
 from training.publish.candidate import read_release
-from training.publish.events import Entry, Published
+from training.publish.events import Commitment, Entry, Published
 from training.publish.fallback import with_earlier_slices
 from training.publish.history import last_published, published_models, withdrawn_models
 from training.publish.ledger import Ledger
@@ -25,6 +25,7 @@ from training.publish.memory import ensure_members, forget_members, open_memory,
 from training.publish.opening import open_ledger, published_now
 from training.publish.record import ShardRecord, load_record
 from training.publish.release import listed, read_records
+from training.publish.transcript import commitments
 from training.publish.withdraw import carry_out
 from training.workspace import Workspace
 
@@ -120,8 +121,10 @@ def let_out(
     if last is None or last.release_sha256 != digest:
         read_models(workspace, release)
         check_models(workspace, release)
+    transcript: tuple[Commitment, ...] = ()
     if memory is not None:
         release = with_earlier_slices(workspace, entries, memory, release, workspace.read_params().serve.quorum)
+        transcript = commitments(workspace, memory.secret, entries, release, records)
     manifest = bring_out(
         workspace,
         ledger,
@@ -138,6 +141,7 @@ def let_out(
                     for shard in manifest.shards
                     if shard.earlier_slice is not None
                 },
+                "transcript": transcript,
             }
         ),
         trained=True,

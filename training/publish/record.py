@@ -7,8 +7,9 @@ nor ONNX nor the checkpoints.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 
 from training.files import read_model
 
@@ -29,6 +30,8 @@ class ShardRecord(BaseModel):
     """``sha256``: of the ONNX file, None for a shard that abstains. ``graph``: digest of what it was exported with.
 
     ``keys``: the shard's whole key chain. ``slices``: what each cost, empty for a shard that abstains.
+    ``environments``: what the bits of its weights depend on beside the recipe, each once; one, unless it was trained
+    partly elsewhere. Empty where an earlier version trained it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +43,15 @@ class ShardRecord(BaseModel):
     sha256: str | None
     graph: str | None
     slices: tuple[SliceCost, ...]
+    environments: tuple[dict[str, str | int | None], ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_known(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A ledger's line is spelt as it was before there was such a field."""
+        document: dict[str, Any] = serialize(self)
+        if not self.environments:
+            del document["environments"]
+        return document
 
 
 def load_record(path: Path) -> ShardRecord:
