@@ -85,3 +85,7 @@ class VerifyError(SisaError):
 
 class UncheckedError(SisaError):
     """Something cannot be verified here; the message says why, and what it would take."""
+
+
+class ProofError(SisaError):
+    """A proof cannot be given, or proves nothing."""

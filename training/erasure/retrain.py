@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from serving.ensemble.aggregation import Floats
-from training.chain.checkpoints import CheckpointError, load_checkpoint
+from training.chain.checkpoints import CheckpointError, content_digest, load_checkpoint
 from training.chain.initial_weights import backbone_file
 from training.chain.plan import ShardPlan
 from training.data.features import read_features, write_features
@@ -109,7 +109,7 @@ def recompute_features(bundle: Bundle, shard_id: int, workspace: Workspace) -> N
 
 
 def same_checkpoints(ours: Workspace, theirs: Workspace, plan: ShardPlan) -> bool:
-    """Whether each slice's weights and record are the same but for the seconds."""
+    """Whether each slice has the same weights, losses and costs, wherever and how fast it was trained."""
     if plan.abstains:
         return True
     for slice_id, key in enumerate(plan.keys):
@@ -117,9 +117,13 @@ def same_checkpoints(ours: Workspace, theirs: Workspace, plan: ShardPlan) -> boo
             found = [load_checkpoint(each.checkpoint_file(plan.shard, slice_id, key), key) for each in (ours, theirs)]
         except CheckpointError:
             return False
-        if found[0].content != found[1].content:
+        here, there = (content_digest(each.weights, each.record.model_copy(update=ELSEWHERE)) for each in found)
+        if here != there:
             return False
     return True
+
+
+ELSEWHERE: dict[str, object] = {"environment": {}}
 
 
 def differences(theirs: ShardRecord, ours: ShardRecord) -> list[str]:
