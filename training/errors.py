@@ -89,3 +89,7 @@ class UncheckedError(SisaError):
 
 class ProofError(SisaError):
     """A proof cannot be given, or proves nothing."""
+
+
+class PurgeError(SisaError):
+    """What is left of earlier generations cannot be removed as things stand."""

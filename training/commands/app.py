@@ -10,6 +10,7 @@ from training.commands.forget import forget
 from training.commands.pipeline import pipeline
 from training.commands.plan import plan
 from training.commands.prove import prove
+from training.commands.purge import purge
 from training.commands.status import status
 from training.commands.verify import verify
 from training.commands.where import where
@@ -23,6 +24,7 @@ app.add_typer(plan)
 app.add_typer(status)
 app.add_typer(verify)
 app.add_typer(prove, name="prove")
+app.add_typer(purge)
 app.add_typer(pipeline)  # without a name: its commands are sisa's own
 app.add_typer(drill, name="drill")
 app.add_typer(backbone, name="backbone")

@@ -47,14 +47,19 @@ def show_verify(
     """
     from training.erasure.verify import verify
     from training.errors import RequestError
+    from training.publish.opening import published_now
 
     if quick and (shard or sample or at_random):
         raise RequestError("--quick retrains nothing; leave it out, or --shard, --sample and --random")
-    found = verify(project(), shards=shard or (), samples=sample or (), at_random=at_random, url=url, quick=quick)
+    workspace = project()
+    found = verify(workspace, shards=shard or (), samples=sample or (), at_random=at_random, url=url, quick=quick)
     if as_json:
         print_json({**found.model_dump(mode="json"), "outcome": found.outcome})
     else:
         show(found)
+        manifest = published_now(workspace)
+        if at_random and found.passed and manifest is not None:
+            print(odds(len(manifest.voters), at_random))
     if found.outcome != "held":
         raise typer.Exit(1 if found.outcome == "failed" else INCOMPLETE)
 
@@ -89,3 +94,13 @@ def verdict(found: Verification) -> str:
     shards = ", ".join(str(each.shard) for each in found.retrained)
     how = "bit for bit" if found.comparison == "bits" else "by their answers, for they were trained elsewhere"
     return f"Generation {found.generation} is verified: retrained shards {shards} equal what is published, {how}."
+
+
+def odds(shards: int, drawn: int) -> str:
+    """What a draw is worth, in a sentence."""
+    from training.erasure.audit import chance_of_noticing
+
+    chance = chance_of_noticing(shards, 1, drawn)
+    return (
+        f"Had one of the {shards} shards been false, drawing {drawn} would have met it with probability {chance:.2f}."
+    )

@@ -1,0 +1,218 @@
+"""`sisa purge`: what is left of earlier generations and of forgotten samples is removed, and looked for afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from tqdm import tqdm
+
+from training.data.source import Source, open_source
+from training.dvc import ask_dvc
+from training.erasure.code import git
+from training.erasure.findings import keep
+from training.erasure.scan import Scanner, Trace, files_below
+from training.erasure.superseded import superseded
+from training.erasure.traces import cache_folder, local_folder, places, remotes
+from training.errors import PurgeError
+from training.files import sync_folder
+from training.memory.suppressed import Memory
+from training.params import Params
+from training.publish.events import Purged
+from training.publish.history import read_history
+from training.publish.ledger import Ledger
+from training.publish.memory import open_memory
+from training.publish.opening import published_now
+from training.publish.progress import follow
+from training.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+# What no command here can reach; said in every result, so that nobody takes silence for absence.
+ELSEWHERE = (
+    "other clones of the repository, and what their DVC caches hold",
+    "services and images on other machines: they answer from copies (publish.services, deploy/README.md)",
+    "backups and snapshots of this machine and of remotes, and older versions of objects in versioned stores",
+    "git's history: ids in forget lists that were ever committed, and experiments' commits until `git gc --prune=now`",
+)
+
+
+class Cleared(BaseModel):
+    """A place. ``found``: files, objects or references that had to go; ``left``: those that are still there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    place: str
+    found: int
+    left: int
+
+
+class Purge(BaseModel):
+    """What `sisa purge` came to. ``dry_run``: nothing was removed, and ``left`` is what was found.
+
+    ``traces``: what a scan of everything within reach found at the end, file by file. ``source``: forgotten samples
+    whose picture the source still holds. ``unreachable``: what could not be looked at here.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = 1
+    time: str
+    generation: int
+    dry_run: bool
+    places: tuple[Cleared, ...]
+    scanned: int
+    traces: tuple[Trace, ...]
+    source: int
+    unreachable: tuple[str, ...]
+
+    @property
+    def found(self) -> int:
+        return sum(place.found for place in self.places)
+
+    @property
+    def removed(self) -> int:
+        return sum(place.found - place.left for place in self.places)
+
+    @property
+    def left(self) -> int:
+        return sum(place.left for place in self.places) + len(self.traces)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing derived is left; the source is another matter."""
+        return not self.dry_run and self.left == 0
+
+
+def purge(workspace: Workspace, *, dry_run: bool = False, source: bool = False) -> Purge:
+    """Empty every place, scan, and enter into the ledger what was found; interrupted, the next one does the rest.
+
+    ``dry_run``: look, and change nothing. ``source``: delete forgotten pictures of an image folder, too. Raises
+    PurgeError when the pipeline is half done or not committed, since what is needed is then not known; DvcError when
+    DVC fails.
+    """
+    if workspace.is_experiment:
+        raise PurgeError("this is an experiment; purge in the project")
+    refuse_half_done(workspace)
+    entries = read_history(workspace)
+    with workspace.publish_lock():
+        memory, manifest = open_memory(workspace, entries), published_now(workspace)
+    params, wanted = workspace.read_params(), superseded(entries, manifest, memory)
+    held = forgotten_in_source(workspace, params, memory)
+    if source and held and not dry_run:
+        delete_pictures(workspace, params, held)
+        held = []
+    cleared, unreachable = [], [*ELSEWHERE, *out_of_reach(workspace)]
+    for place in tqdm(places(workspace), desc="purge", unit="place", leave=False, disable=None):
+        found = place.find()
+        if found and not dry_run:
+            logger.info("%s: %d to remove", place.name, len(found))
+            place.empty()
+        cleared.append(Cleared(place=place.name, found=len(found), left=len(place.find()) if found else 0))
+    scanner = Scanner(wanted)
+    files = list(within_reach(workspace, params))
+    scanner.scan(files)
+    result = Purge(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        generation=0 if manifest is None else manifest.generation,
+        dry_run=dry_run,
+        places=tuple(cleared),
+        scanned=len(files),
+        traces=tuple(scanner.traces),
+        source=len(held),
+        unreachable=(*unreachable, *scanner.unread),
+    )
+    if not dry_run:
+        enter(workspace, result)
+    return result
+
+
+def refuse_half_done(workspace: Workspace) -> None:
+    """A half-finished run keeps the old digests in dvc.lock, and collecting garbage by it would keep the old models."""
+    standing = follow(read_history(workspace))
+    if standing.open or standing.away:
+        raise PurgeError("a request is not carried out yet; run `dvc repro`, commit dvc.lock, and purge then")
+    stale = ask_dvc(workspace, "status", "--json").strip()
+    if stale not in ("", "{}"):
+        raise PurgeError(
+            "the pipeline is not up to date (`dvc status`); run `dvc repro`, commit dvc.lock, and purge then"
+        )
+    if git(workspace, "status", "--porcelain", "--", "dvc.lock") != "":
+        raise PurgeError(
+            "dvc.lock is not committed: until it is, git has one that calls for earlier models. "
+            "`git add dvc.lock models/ledger.jsonl && git commit`, and purge then"
+        )
+
+
+def out_of_reach(workspace: Workspace) -> Iterator[str]:
+    """What this workspace uses and cannot look into."""
+    for name, address in remotes(workspace).items():
+        if local_folder(workspace, address) is None:
+            yield f"remote {name} ({address}): emptied through DVC, but not looked into"
+    cache = cache_folder(workspace)
+    if not cache.is_relative_to(workspace.root):
+        yield f"DVC's cache {cache}: others may use it; `dvc gc -w --projects …` there, naming all of them"
+
+
+def forgotten_in_source(workspace: Workspace, params: Params, memory: Memory) -> list[str]:
+    """Ids of the source's training samples that are forgotten, or have the file of one that is.
+
+    Raises SourceError when there is no source.
+    """
+    source: Source = open_source(params.data, workspace.source_folder(params), workspace.subjects_file(params))
+    secret, samples = memory.secret, memory.samples
+    contents = {sample.content for sample in samples.values() if sample.content is not None}
+    return [
+        sample_id
+        for sample_id, content in zip(source.train.ids, source.train.contents, strict=True)
+        if samples and (secret.of_id(sample_id) in samples or secret.of_print("content", content).hex() in contents)
+    ]
+
+
+def delete_pictures(workspace: Workspace, params: Params, ids: Sequence[str]) -> None:
+    """Raises PurgeError where samples are not files of their own."""
+    if params.data.source != "imagefolder":
+        raise PurgeError(
+            f"--source deletes pictures of an image folder; {params.data.source} keeps all samples in archives, from "
+            "which none can be taken out"
+        )
+    folder = workspace.source_folder(params) / "train"
+    for sample_id in ids:
+        path = folder / sample_id
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    logger.info("deleted %d forgotten pictures from %s", len(ids), workspace.short(folder))
+
+
+def within_reach(workspace: Workspace, params: Params) -> Iterator[Path]:
+    """Every file that is looked into: all of the workspace but git's, the environment's and the source; local remotes;
+    DVC's cache, wherever it is."""
+    root = workspace.root
+    yield from files_below(
+        root, [root / ".git", root / ".venv", root / ".uv", workspace.source_folder(params), workspace.suppressed_file]
+    )
+    cache = cache_folder(workspace)
+    elsewhere = [cache] if not cache.is_relative_to(root) else []
+    elsewhere += [folder for address in remotes(workspace).values() if (folder := local_folder(workspace, address))]
+    for folder in elsewhere:
+        if not folder.is_relative_to(root):
+            yield from files_below(folder)
+
+
+def enter(workspace: Workspace, result: Purge) -> None:
+    with workspace.publish_lock():
+        ledger = Ledger(workspace.ledger_file, workspace.ledger_export)
+        said = {
+            **ledger.stamp(),
+            "generation": result.generation,
+            "removed": result.removed,
+            "left": result.left,
+            "source": result.source,
+            "unreachable": result.unreachable,
+            "findings_sha256": keep(workspace, result),
+        }
+        ledger.append(Purged.model_validate(said))
