@@ -4,6 +4,8 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,17 @@ def within(names: set[str], package: str) -> set[str]:
 def test_serving_imports_neither_torch_nor_training(module: str) -> None:
     for package in ("torch", "torchvision", "training"):
         assert not within(imports(MODULES[module]), package)
+
+
+def test_serving_asks_for_every_package_that_it_imports() -> None:
+    """What comes with another package only would be gone, or another version, with that one's next release."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    lines = (line for group in ("serving", "cpu", "gpu") for line in groups[group])
+    asked = {re.split(r"[\[<>=~;]", line)[0].strip().replace("-", "_") for line in lines}
+    names = {name for module, path in MODULES.items() if module.startswith("serving") for name in imports(path)}
+    foreign = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"serving"}
+    packages = {name: {each.replace("-", "_") for each in packages_distributions()[name]} for name in foreign}
+    assert {name: found for name, found in packages.items() if not found & asked} == {}
 
 
 SHARED = ("serving.ensemble", "serving.pictures")  # what training and serving must do alike
