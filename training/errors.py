@@ -93,3 +93,11 @@ class ProofError(SisaError):
 
 class PurgeError(SisaError):
     """What is left of earlier generations cannot be removed as things stand."""
+
+
+class KeysError(SisaError):
+    """The signing key is missing, damaged or not kept secret; or there is one already."""
+
+
+class CertificateError(SisaError):
+    """A certificate cannot be made as things stand, or one does not say what is true."""

@@ -204,6 +204,14 @@ class Workspace:
         return self.memory_folder / "certificates"
 
     @property
+    def requesters_folder(self) -> Path:  # what is sent to them; deleted by the next purge
+        return self.memory_folder / "requesters"
+
+    @property
+    def keys_folder(self) -> Path:  # public ones, for git
+        return self.project_root / "models/keys"
+
+    @property
     def ledger_export(self) -> Path:  # for git
         return self.project_root / "models/ledger.jsonl"
 

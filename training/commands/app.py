@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from training.commands.backbone import backbone
+from training.commands.certificate import certificate
 from training.commands.drill import drill
 from training.commands.forget import forget
+from training.commands.keys import keys
 from training.commands.pipeline import pipeline
 from training.commands.plan import plan
 from training.commands.prove import prove
@@ -25,6 +27,8 @@ app.add_typer(status)
 app.add_typer(verify)
 app.add_typer(prove, name="prove")
 app.add_typer(purge)
+app.add_typer(keys, name="keys")
+app.add_typer(certificate, name="certificate")
 app.add_typer(pipeline)  # without a name: its commands are sisa's own
 app.add_typer(drill, name="drill")
 app.add_typer(backbone, name="backbone")

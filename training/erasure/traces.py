@@ -54,6 +54,7 @@ def places(workspace: Workspace) -> list[Place]:
         Place("members index", lambda: names(old_tables(workspace)), lambda: remove_all(old_tables(workspace))),
         Place("features", lambda: names(old_features(workspace)), lambda: remove_all(old_features(workspace))),
         folder_place("verifications", workspace.memory_folder / "verify"),
+        folder_place("requesters' salts", workspace.requesters_folder),
     ]
     return [*here, *(image_place(workspace, engine) for engine in ENGINES if shutil.which(engine))]
 

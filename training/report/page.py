@@ -103,10 +103,13 @@ def drill_columns(drill: DrillResult) -> dict[str, Mapping[str, Cell]]:
     return {FROM_SCRATCH if step == "retrained" else step: column for step, column in columns_of(drill).items()}
 
 
-def environment() -> Environment:
-    """Templates in which a name that is not given is an error, and nothing from outside becomes markup."""
+def environment(*folders: Path) -> Environment:
+    """Templates in which a name that is not given is an error, and nothing from outside becomes markup.
+
+    ``folders``: where they are looked for, before those of the report.
+    """
     templates = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([*folders, TEMPLATES]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,0 +1,69 @@
+"""`sisa certificate`: what was done for requests to forget, signed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.commands.command import guarded, project
+
+certificate = typer.Typer(help="Sign what was done for requests to forget; check it.", no_args_is_help=True)
+
+
+@certificate.command(epilog="Example: sisa certificate make --request ticket-4711")
+@guarded
+def make(
+    *,
+    request: Annotated[
+        list[str] | None,
+        typer.Option(help="a request or list; default: all that are done and not certified yet"),
+    ] = None,
+) -> None:
+    """Sign a certificate: requests, dates, keys before and after, verification, purge, evidence, limits."""
+    from training.erasure.certificate import make_certificate
+
+    workspace = project()
+    made = make_certificate(workspace, request or ())
+    print(made.summary)
+    for path in (made.envelope, made.html, made.markdown):
+        print(workspace.short(path))
+    for path in made.for_requesters:
+        print(f"{workspace.short(path)}: to be sent with it; the next `sisa purge` deletes it here")
+
+
+@certificate.command(epilog="Exit status: 0 when all of it holds; 1 when something does not.")
+@guarded
+def check(
+    file: Annotated[Path, typer.Argument(help="a certificate.json", show_default=False)],
+    *,
+    public_key: Annotated[
+        list[Path] | None, typer.Option(help="a PEM file; default: those in the workspace's models/keys/")
+    ] = None,
+    ids: Annotated[Path | None, typer.Option(help="what the requester was sent: is it of these samples?")] = None,
+) -> None:
+    """Whether a certificate was signed by a known key, and says what ledger, findings and files say.
+
+    With --public-key no workspace is needed: the signature alone is checked.
+    """
+    from training.erasure.certificate import check_ids, read_certificate, read_for_requester, verify_signature
+    from training.erasure.contents import check_contents
+    from training.erasure.keys import read_public, trusted_keys
+
+    envelope = read_certificate(file)
+    if public_key:
+        keys = {key.keyid: key for key in map(read_public, public_key)}
+        statement, key_id = verify_signature(envelope, keys)
+    else:
+        workspace = project()
+        statement, key_id = verify_signature(envelope, trusted_keys(workspace))
+    print(f"signed with {key_id}")
+    if not public_key:
+        for sentence in check_contents(workspace, statement, envelope.payload):
+            print(sentence)
+    if ids is not None:
+        sent = read_for_requester(ids)
+        check_ids(statement, sent)
+        print(f"it is of the {len(sent.samples)} samples of {sent.request} in {ids}")
+    print(statement.predicate.summary)

@@ -1,0 +1,219 @@
+"""What a certificate says, gathered: every number is from the ledger, from findings that the ledger names, or from
+reports; what is not known is absent with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from training.erasure.code import commit_of
+from training.erasure.findings import Verification
+from training.erasure.predicate import Asked, Compared, Erasure, Retrained, Statement, Subject
+from training.erasure.purge import ELSEWHERE, Purge
+from training.erasure.verify import environment
+from training.errors import CertificateError, DamagedError
+from training.evaluation.reports import Absent
+from training.files import read_model, sha256_file
+from training.publish.bring_out import files_of
+from training.publish.events import Certified, Entry, Published, Purged, Verified, Withdrawn
+from training.publish.history import generation_of, last_generation
+from training.publish.ledger import whole_lines
+from training.publish.opening import published_now
+from training.publish.progress import Progress, follow
+from training.publish.record import ShardRecord
+from training.report.cells import Cell, Value
+from training.report.history import read_kept
+from training.workspace import Workspace
+
+VALID = timedelta(days=365)  # after which nobody should rely on it without another look
+
+
+def make_statement(
+    workspace: Workspace, entries: Sequence[Entry], asked: Mapping[str, Sequence[str]], salts: Mapping[str, bytes]
+) -> Statement:
+    """``asked``: by request the ids that it asks for. Raises CertificateError when one is not carried out, or nothing
+    is published."""
+    manifest, last = published_now(workspace), last_generation(entries)
+    if manifest is None or last is None or sha256_file(workspace.manifest_file) != last.manifest_sha256:
+        raise CertificateError("what is published is not the ledger's last generation; run `sisa publish`")
+    verification, purge = last_verified(workspace, entries), last_purged(workspace, entries)
+    now, warned = datetime.now(UTC), warnings(verification, purge)
+    parts = {name: parts_of(entries, name) for name in asked}
+    lines = whole_lines(workspace.ledger_file)
+    subjects = {workspace.short(workspace.manifest_file): last.manifest_sha256}
+    subjects |= {f"models/{file}": sha256 for file, sha256 in files_of(manifest).items()}
+    return Statement(
+        subject=[Subject(name=name, digest={"sha256": sha256}) for name, sha256 in subjects.items()],
+        predicate=Erasure(
+            summary=" ".join([*warned, achieved(parts)]),
+            warnings=warned,
+            issued=now.isoformat(timespec="seconds"),
+            valid_until=(now + VALID).isoformat(timespec="seconds"),
+            generation=generation_of(last),
+            requests=[describe(name, parts[name], asked[name], salts[name]) for name in asked],
+            retrained=retrained(entries, list(asked)),
+            verified=verification if isinstance(verification, str) else said_of(verification),
+            purged=purge if isinstance(purge, str) else purge.model_dump(mode="json", exclude={"traces"}),
+            evidence=evidence(workspace),
+            entries=len(lines),
+            head=hashlib.sha256(lines[-1]).hexdigest(),
+            code=commit_of(workspace),
+            environment=environment(),
+            out_of_reach=list(ELSEWHERE if isinstance(purge, str) else purge.unreachable),
+            previous=next((e.statement_sha256 for e in reversed(entries) if isinstance(e, Certified)), None),
+        ),
+    )
+
+
+def parts_of(entries: Sequence[Entry], name: str) -> list[Progress]:
+    """What became of a request; of a list that grew, each time. Raises CertificateError unless all of it is done."""
+    parts = [part for part in follow(entries).requests if part.asked.request == name]
+    if not parts:
+        raise CertificateError(f"the ledger has no request {name!r}; `sisa forget list` names those there are")
+    for part in parts:
+        if part.step != "published":
+            raise CertificateError(f"{name} is {part.step}, not published: nothing can be certified of it yet")
+    return parts
+
+
+def describe(name: str, parts: Sequence[Progress], ids: Sequence[str], salt: bytes) -> Asked:
+    withdrawn = [part.withdrawn for part in parts if part.withdrawn is not None]
+    return Asked(
+        request=name,
+        reference=parts[-1].asked.reference,
+        asked=parts[0].asked.time,
+        withdrawn=max(withdrawn) if withdrawn else None,
+        published=max(part.published or "" for part in parts),
+        samples=sorted(salted(salt, sample_id) for sample_id in ids),
+    )
+
+
+def salted(salt: bytes, sample_id: str) -> str:
+    """Hex. Whoever has salt and id can tell that it is this one, and nobody else."""
+    return hmac.digest(salt, sample_id.encode(), "sha256").hex()
+
+
+def retrained(entries: Sequence[Entry], requests: Sequence[str]) -> list[Retrained]:
+    """The shards that were withdrawn for these requests, as they were when the first was asked, and as they are."""
+    shards = {
+        shard
+        for entry in entries
+        if isinstance(entry, Withdrawn) and set(entry.requests) & set(requests)
+        for shard in entry.shards
+    }
+    first = min(part.asked.number for name in requests for part in parts_of(entries, name))
+    published = [entry for entry in entries if isinstance(entry, Published)]
+    before = records([entry for entry in published if entry.number < first][-1:])
+    after = records(published[-1:])
+    found = []
+    for shard in sorted(shards & after.keys()):
+        now = after[shard]
+        then = before[shard].keys if shard in before else ()
+        found.append(
+            Retrained(
+                shard=shard,
+                retained=now.retained,
+                slices=len(set(now.keys) - set(then)),
+                before=list(then),
+                after=list(now.keys),
+            )
+        )
+    return found
+
+
+def records(published: Sequence[Published]) -> dict[int, ShardRecord]:
+    return {record.shard: record for entry in published for record in entry.shards}
+
+
+def last_verified(workspace: Workspace, entries: Sequence[Entry]) -> Verification | str:
+    """The last verification of what is published in which shards were retrained, else the last one; or why there is
+    none."""
+    manifest = sha256_file(workspace.manifest_file)
+    made = [entry for entry in entries if isinstance(entry, Verified) and entry.manifest_sha256 == manifest]
+    chosen = [entry for entry in made if entry.retrained and entry.passed][-1:] or made[-1:]
+    if not chosen:
+        return "this generation was not verified; `sisa verify` does"
+    try:
+        return read_model(workspace.findings_file(chosen[0].findings_sha256), TypeAdapter(Verification))
+    except DamagedError as error:
+        return f"this generation was verified, but its findings cannot be read: {error}"
+
+
+def last_purged(workspace: Workspace, entries: Sequence[Entry]) -> Purge | str:
+    """The last purge since what is published was, or why there is none."""
+    last = last_generation(entries)
+    made = [entry for entry in entries if isinstance(entry, Purged) and last is not None and entry.number > last.number]
+    if not made:
+        return "nothing was purged since this generation was published; `sisa purge` does"
+    try:
+        return read_model(workspace.findings_file(made[-1].findings_sha256), TypeAdapter(Purge))
+    except DamagedError as error:
+        return f"it was purged, but what was found cannot be read: {error}"
+
+
+def said_of(verification: Verification) -> dict[str, Any]:
+    return {**verification.model_dump(mode="json"), "outcome": verification.outcome}
+
+
+def warnings(verification: Verification | str, purge: Purge | str) -> list[str]:
+    """What is not as it should be, a sentence each."""
+    found = []
+    if not isinstance(purge, str) and purge.source:
+        held = "1 forgotten picture" if purge.source == 1 else f"{purge.source} forgotten pictures"
+        found.append(f"The source still holds {held}.")
+    if isinstance(verification, str):
+        found.append("It is not verified.")
+    elif not verification.passed:
+        found.append(
+            "Its verification failed." if verification.outcome == "failed" else "It is not verified completely."
+        )
+    elif not verification.retrained:
+        found.append("No shard was retrained to verify it.")
+    if isinstance(purge, str):
+        found.append("Nothing was purged.")
+    elif not purge.complete:
+        found.append(f"{purge.left} traces of earlier generations are left.")
+    return found
+
+
+def achieved(parts: Mapping[str, Sequence[Progress]]) -> str:
+    """What was done, in a sentence."""
+    samples = sum(part.asked.samples for each in parts.values() for part in each)
+    what, verb = ("1 sample", "is") if samples == 1 else (f"{samples} samples", "are")
+    return f"{what} of {', '.join(parts)} {verb} no longer in what the published models were trained on."
+
+
+def evidence(workspace: Workspace) -> list[Compared]:
+    """Accuracy and attacks on the forget set, before and after, as the last report has them."""
+    kept = read_kept(workspace)
+    if not kept:
+        nothing = "there is no report (`dvc repro` writes one)"
+        return [Compared(what=what, before=nothing, after=nothing) for what in EVIDENCE.values()]
+    now, earlier = kept[-1], kept[-2] if len(kept) > 1 else None
+    first = "no generation before this one was reported here"
+    return [
+        Compared(
+            what=what, before=first if earlier is None else number(earlier.cells[name]), after=number(now.cells[name])
+        )
+        for name, what in EVIDENCE.items()
+    ]
+
+
+EVIDENCE = {
+    "accuracy_mean": "accuracy on the test pictures",
+    "forget_accuracy": "accuracy on the forgotten pictures",
+    "loss_auc": "membership attack by loss on the forgotten pictures, AUC (.5: chance)",
+    "ratio_auc": "membership attack by likelihood ratio, AUC (.5: chance)",
+}
+
+
+def number(cell: Cell) -> float | str:
+    if isinstance(cell, Value):
+        return round(float(cell.value), 4)
+    assert isinstance(cell, Absent)
+    return cell.absent
