@@ -20,7 +20,7 @@ from serving.ensemble.manifest import EnsembleUnavailable
 from serving.gate import WITHDRAW, Gate
 from serving.log import configure_logging
 from serving.metrics import exposition
-from serving.openapi import BODIES, openapi
+from serving.openapi import PREDICTIONS, openapi
 from serving.refusal import Refusal, unavailable
 from serving.report import read_report
 from serving.settings import SettingsError, load_settings, load_tokens
@@ -62,8 +62,7 @@ async def docs(request: Request) -> Response:
 
 
 async def docs_json(request: Request) -> Response:
-    ensemble = answering().generations.loaded
-    return JSONResponse(openapi(ensemble.generation if ensemble else None))
+    return JSONResponse(openapi(answering().generations.loaded, SETTINGS.max_images))
 
 
 async def report(request: Request) -> Response:
@@ -92,10 +91,10 @@ async def metrics(request: Request) -> Response:
 
 async def unknown(request: Request) -> Response:
     path = request.url.path
-    if allowed := "POST" if path in {*BODIES, WITHDRAW} else "GET" if path == "/v1/ensemble" else None:
+    if allowed := "POST" if path in {*PREDICTIONS, WITHDRAW} else "GET" if path == "/v1/ensemble" else None:
         found, headers = request.method, {"Allow": allowed}
         return Refusal(405, "method not allowed", "method", allowed, found, headers).response()
-    known = ", ".join((*BODIES, "/v1/ensemble", WITHDRAW))
+    known = ", ".join((*PREDICTIONS, "/v1/ensemble", WITHDRAW))
     return Refusal(404, "there is nothing here", "path", known, path[:80]).response()
 
 
@@ -180,6 +179,6 @@ Sisa.add_asgi_middleware(  # type: ignore[attr-defined]
     max_concurrency=SETTINGS.worker_concurrency,
     timeout=SETTINGS.timeout_seconds,
     routes=frozenset(
-        {*BODIES, "/v1/ensemble", WITHDRAW, "/", "/docs", "/report", "/livez", "/readyz", "/healthz", "/metrics"}
+        {*PREDICTIONS, "/v1/ensemble", WITHDRAW, "/", "/docs", "/report", "/livez", "/readyz", "/healthz", "/metrics"}
     ),
 )

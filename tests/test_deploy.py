@@ -101,7 +101,7 @@ def served() -> Document:
     """The service's paths and its image's user, from another process: importing BentoML warns, an error in this one."""
     program = (
         "import json, bentoml._internal.container.generate as image, serving.openapi as api\n"
-        "print(json.dumps({'paths': list(api.openapi(None)['paths']), 'user': image.BENTO_UID_GID}))"
+        "print(json.dumps({'paths': list(api.openapi(None, 1)['paths']), 'user': image.BENTO_UID_GID}))"
     )
     done = subprocess.run((sys.executable, "-c", program), cwd=ROOT, capture_output=True, text=True, check=True)
     document: Document = json.loads(done.stdout)

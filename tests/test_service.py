@@ -287,6 +287,26 @@ def test_the_documentation_names_every_route(client: httpx.Client, documented: d
         assert status in documented["paths"][JSON]["post"]["responses"]
 
 
+def test_the_documentation_has_the_bounds_of_what_is_taken(documented: dict[str, Any]) -> None:
+    (arrays,) = documented["paths"][JSON]["post"]["requestBody"]["content"].values()
+    level, bounds = arrays["schema"]["properties"]["images"], []
+    while level["type"] == "array":
+        bounds.append((level["minItems"], level["maxItems"]))
+        level = level["items"]
+    assert bounds == [(1, MAX_IMAGES), (4, 4), (4, 4), (3, 3)]
+    assert (level["type"], level["minimum"], level["maximum"]) == ("integer", 0, 255)
+    (form,) = documented["paths"][FILES]["post"]["requestBody"]["content"].values()
+    images = form["schema"]["properties"]["images"]
+    assert (images["minItems"], images["maxItems"]) == (1, MAX_IMAGES)
+    assert form["encoding"]["images"]["contentType"] == "image/png, image/jpeg, image/webp"
+
+
+def test_the_documented_header_of_an_npy_file_is_that_of_numpy(documented: dict[str, Any]) -> None:
+    (file,) = documented["paths"][RAW]["post"]["requestBody"]["content"].values()
+    (header,) = re.findall(r"\{.*\}", file["schema"]["description"])
+    assert header.encode() in npy(np.zeros((1, 4, 4, 3), np.uint8))
+
+
 def test_answers_are_as_documented(client: httpx.Client, documented: dict[str, Any]) -> None:
     jsonschema = pytest.importorskip("jsonschema")
 
