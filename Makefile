@@ -28,14 +28,19 @@ repro: setup ## run the pipeline on params.yaml and show the results
 serve: setup ## answer over HTTP on the models there are: http://localhost:3000 (HOST=… PORT=…)
 	. .venv/bin/activate && sisa publish && bentoml serve serving.service:Sisa --host $(HOST) --port $(PORT)
 
-# Older bentos are deleted: they hold models that know what has been forgotten since.
+# Older bentos are deleted: they hold models that know what has been forgotten since. The SBOM lists what the image's Python
+# installs: requirements-*.txt are for all Pythons.
 bento: setup ## build the service and its models into one folder, .bentoml/bentos/sisa/… (EXTRA=gpu)
 	rm -rf .bentoml/bentos && mkdir -p .bentoml
 	. .venv/bin/activate && sisa publish && \
 		generation=$$(python -c 'import json; print(json.load(open("models/ensemble.json"))["generation"])') && \
 		sed -e 's/requirements-cpu/requirements-$(EXTRA)/' -e "/MIN_GENERATION/{n;s/0/$$generation/;}" \
 			bentofile.yaml > .bentoml/bentofile.yaml && \
-		bentoml build --bentofile .bentoml/bentofile.yaml .
+		bentoml build --bentofile .bentoml/bentofile.yaml . && \
+		$(UV) pip compile --quiet --no-deps --python-version 3.11 --python-platform linux \
+			--output-file .bentoml/requirements.txt serving/requirements-$(EXTRA).txt && \
+		python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+			--output-file .bentoml/bentos/sisa/$$(cat .bentoml/bentos/sisa/latest)/sbom.cdx.json .bentoml/requirements.txt
 
 containerize: bento ## make the image sisa:latest of it; without a Docker engine, only write its Containerfile
 	@if docker info > /dev/null 2>&1; then \

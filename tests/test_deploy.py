@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from prometheus_client.metrics import MetricWrapperBase
 
 from serving import metrics
@@ -311,31 +313,56 @@ def test_pods_share_their_state_and_keep_it() -> None:
     assert state["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
 
 
-def test_make_bento_builds_the_generation_in_as_the_floor(tmp_path: Path) -> None:
-    """The recipe as it is written, with other programs in the place of `sisa` and `bentoml`."""
-    for name in ("Makefile", "bentofile.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("uv.lock", "pyproject.toml", ".uv/bin/uv", ".venv/ready-gpu"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    programs = tmp_path / "programs"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`make bento EXTRA=gpu` as it is written, with other programs in the place of `sisa` and `bentoml`."""
+    folder = tmp_path_factory.mktemp("made")
+    for name in ("Makefile", "bentofile.yaml", "pyproject.toml", "serving/requirements-gpu.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("uv.lock", ".uv/bin/uv", ".venv/ready-gpu"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    if shutil.which("uv") is None:
+        (folder / ".uv/bin/uv").unlink()
+        (folder / ".uv/bin/uv").symlink_to(ROOT / ".uv/bin/uv")
+    programs = folder / "programs"
     programs.mkdir()
-    for name in ("sisa", "bentoml"):
-        (programs / name).write_text("#!/bin/sh\n")
+    build = "mkdir -p .bentoml/bentos/sisa/tag && printf tag > .bentoml/bentos/sisa/latest"
+    for name, script in (("sisa", ""), ("bentoml", build)):
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
         (programs / name).chmod(0o755)
-    (tmp_path / ".venv/bin").mkdir()
-    (tmp_path / ".venv/bin/activate").write_text(f"PATH='{programs}':'{Path(sys.executable).parent}':$PATH\n")
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models/ensemble.json").write_text('{"generation": 41}')
+    (folder / ".venv/bin").mkdir()
+    (folder / ".venv/bin/activate").write_text(f"PATH='{programs}':'{Path(sys.executable).parent}':$PATH\n")
+    (folder / "models").mkdir()
+    (folder / "models/ensemble.json").write_text('{"generation": 41}')
     command = ("make", "bento", "EXTRA=gpu")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    built, written = load(tmp_path / ".bentoml/bentofile.yaml"), load(ROOT / "bentofile.yaml")
+    assert done.stderr == ""
+    return folder / ".bentoml"
+
+
+def test_make_bento_builds_the_generation_in_as_the_floor(made: Path) -> None:
+    built, written = load(made / "bentofile.yaml"), load(ROOT / "bentofile.yaml")
     environment = {entry["name"]: entry["value"] for entry in built["envs"]}
     assert environment["SISA_SERVE_MIN_GENERATION"] == "41"
     assert built["python"]["requirements_txt"] == "serving/requirements-gpu.txt"
     assert built["envs"][:-1] == written["envs"][:-1]
     assert built.keys() == written.keys()
+
+
+def test_make_bento_lists_in_the_sbom_what_the_images_python_installs(made: Path) -> None:
+    bom = load(made / "bentos/sisa/tag/sbom.cdx.json")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    described = bom["metadata"]["component"]
+    assert (bom["bomFormat"], described["name"], described["version"]) == ("CycloneDX", "sisa", project["version"])
+    python = load(ROOT / "bentofile.yaml")["docker"]["python_version"]
+    image = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
+    image |= {"implementation_name": "cpython", "platform_machine": "x86_64"}
+    lines = map(Requirement, (ROOT / "serving/requirements-gpu.txt").read_text().splitlines())
+    installed = [(line.name, str(line.specifier)) for line in lines if not line.marker or line.marker.evaluate(image)]
+    assert [(component["name"], f"=={component['version']}") for component in bom["components"]] == installed
 
 
 def test_the_service_understands_the_environment_of_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
