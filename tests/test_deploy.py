@@ -23,12 +23,14 @@ ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yaml"
 GPU = ROOT / "deploy/docker-compose.gpu.yaml"
 PROXY = ROOT / "deploy/docker-compose.proxy.yaml"
-KUBERNETES = ROOT / "deploy/kubernetes.yaml"
-INGRESS = ROOT / "deploy/kubernetes-ingress.yaml"
+KUBERNETES = ROOT / "deploy/kubernetes"
+BASE, CPU, NVIDIA = (KUBERNETES / name for name in ("base", "overlays/cpu", "overlays/gpu"))
+INGRESS = KUBERNETES / "components/ingress"
+KUSTOMIZATIONS = (BASE, CPU, NVIDIA, INGRESS)
 README = ROOT / "deploy/README.md"
 PROMETHEUS = ROOT / "deploy/prometheus"
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yaml"))
-KUBERNETES_VERSIONS = ("1.25", kubernetes_validate.latest_version())  # the oldest that the manifest names, the newest
+KUBERNETES_VERSIONS = ("1.25", kubernetes_validate.latest_version())  # the oldest that the base names, the newest
 
 Document = dict[str, Any]
 
@@ -38,13 +40,32 @@ def load(path: Path) -> Document:
     return document
 
 
+def resources(kustomization: Path) -> list[Document]:
+    """The manifests in a kustomization's own files, as they are written."""
+    names = load(kustomization / "kustomization.yaml")["resources"]
+    files = [kustomization / name for name in names if name.endswith(".yaml")]
+    return [manifest for file in files for manifest in yaml.safe_load_all(file.read_text())]
+
+
 def manifests() -> dict[str, Document]:
-    """Kind to manifest."""
-    return {manifest["kind"]: manifest for manifest in yaml.safe_load_all(KUBERNETES.read_text())}
+    """Kind to manifest: the base's and the CPU overlay's."""
+    return {manifest["kind"]: manifest for manifest in (*resources(BASE), *resources(CPU))}
 
 
-def container() -> Document:
-    (only,) = manifests()["Deployment"]["spec"]["template"]["spec"]["containers"]
+def rendered(overlay: Path) -> dict[str, Document]:
+    """Kind to manifest, as kustomize makes them."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed (Debian: package kubernetes-client)")
+    done = subprocess.run(("kubectl", "kustomize", overlay), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # it warns of what is deprecated
+    return {manifest["kind"]: manifest for manifest in yaml.safe_load_all(done.stdout)}
+
+
+def container(deployment: Document | None = None) -> Document:
+    """The pod's one container; ``deployment``: the base's."""
+    deployment = deployment or manifests()["Deployment"]
+    (only,) = deployment["spec"]["template"]["spec"]["containers"]
     assert isinstance(only, dict)
     return only
 
@@ -129,12 +150,65 @@ def test_a_misspelt_key_in_the_compose_file_would_be_found(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 def test_the_kubernetes_manifests_are_valid_and_have_no_unknown_key(version: str) -> None:
-    for manifest in [*manifests().values(), *yaml.safe_load_all(INGRESS.read_text())]:
+    for kustomization in KUSTOMIZATIONS:
+        for manifest in resources(kustomization):
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize("overlay", [CPU, NVIDIA], ids=["cpu", "gpu"])
+def test_what_kustomize_makes_of_an_overlay_is_valid_and_complete(overlay: Path, version: str) -> None:
+    made = rendered(overlay)
+    for manifest in made.values():
         kubernetes_validate.validate(manifest, version, strict=True)
+    assert made.keys() == {manifest["kind"] for manifest in (*resources(BASE), *resources(overlay))}
+    (image,) = load(overlay / "kustomization.yaml")["images"]
+    assert container(made["Deployment"])["image"] == f"{image['newName']}:{image['newTag']}"
+
+
+def test_the_gpu_overlay_adds_a_gpu_and_takes_nothing_away() -> None:
+    gpu, cpu = container(rendered(NVIDIA)["Deployment"]), container(rendered(CPU)["Deployment"])
+    assert [entry for entry in gpu["env"] if entry not in cpu["env"]] == [
+        {"name": "SISA_SERVE_PROVIDER", "value": "cuda"}
+    ]
+    assert all(entry in gpu["env"] for entry in cpu["env"])
+    assert gpu["resources"].pop("limits") == cpu["resources"].pop("limits") | {"nvidia.com/gpu": 1}
+    assert {name for name in gpu if gpu[name] != cpu[name]} == {"env", "image"}
+
+
+def test_an_overlay_takes_an_image_by_its_digest_and_the_ingress_as_a_component(tmp_path: Path) -> None:
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    overlay = tmp_path / "kubernetes/overlays/cpu"
+    text = (overlay / "kustomization.yaml").read_text()
+    digest = f"sha256:{'7' * 64}"
+    text = text.replace("newTag: generation-7", f"digest: {digest}").replace("# components:", "components:")
+    (overlay / "kustomization.yaml").write_text(text)
+    made = rendered(overlay)
+    assert container(made["Deployment"])["image"] == f"registry.example.org/sisa@{digest}"
+    assert made.keys() >= {"Ingress", "NetworkPolicy"}
+
+
+@pytest.mark.parametrize("kustomization", KUSTOMIZATIONS, ids=lambda path: path.name)
+def test_a_kustomization_names_every_file_beside_it_and_nothing_else(kustomization: Path) -> None:
+    """What holds without kubectl as well."""
+    described = load(kustomization / "kustomization.yaml")
+    patches = [patch["path"] for patch in described.get("patches", [])]
+    files = [name for name in described["resources"] if name.endswith(".yaml")]
+    assert sorted([*files, *patches, "kustomization.yaml"]) == sorted(path.name for path in kustomization.iterdir())
+    for folder in (*(set(described["resources"]) - set(files)), *described.get("components", [])):
+        assert (kustomization / folder / "kustomization.yaml").is_file()
+    base = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in resources(BASE)}
+    for patch in patches:
+        changed = load(kustomization / patch)
+        target = base[changed["kind"], changed["metadata"]["name"]]
+        assert changed["apiVersion"] == target["apiVersion"]
+        assert container(changed)["name"] == container(target)["name"]
+    assert [image["name"] for image in described.get("images", [])] in ([], [container()["image"]])
+    assert {count["name"] for count in described.get("replicas", [])} <= {name for _, name in base}
 
 
 def test_the_ingress_leads_to_the_service_and_the_policy_to_its_pods() -> None:
-    ingress, policy = yaml.safe_load_all(INGRESS.read_text())
+    ingress, policy = resources(INGRESS)
     service = manifests()["Service"]
     ports = {port["name"] for port in service["spec"]["ports"]}
     for path in ingress["spec"]["rules"][0]["http"]["paths"]:
@@ -313,9 +387,12 @@ def test_pods_share_their_state_and_keep_it() -> None:
     assert state["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
 
 
+PINNED = f"python:3.11-slim-bookworm@sha256:{'7' * 64}"
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`make bento EXTRA=gpu` as it is written, with other programs in the place of `sisa` and `bentoml`."""
+    """`make containerize EXTRA=gpu` as it is written, with other programs in the place of sisa, bentoml and docker."""
     folder = tmp_path_factory.mktemp("made")
     for name in ("Makefile", "bentofile.yaml", "pyproject.toml", "serving/requirements-gpu.txt"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -326,21 +403,33 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("uv") is None:
         (folder / ".uv/bin/uv").unlink()
         (folder / ".uv/bin/uv").symlink_to(ROOT / ".uv/bin/uv")
-    programs = folder / "programs"
-    programs.mkdir()
-    build = "mkdir -p .bentoml/bentos/sisa/tag && printf tag > .bentoml/bentos/sisa/latest"
-    for name, script in (("sisa", ""), ("bentoml", build)):
-        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
-        (programs / name).chmod(0o755)
+    programs = {
+        "sisa": "",
+        "bentoml": "cd .bentoml && mkdir -p bentos/sisa/tag/env/docker && cd bentos/sisa\n"
+        "echo tag > latest && touch tag/env/docker/Dockerfile",
+        "docker": "echo $* >> .bentoml/docker",
+    }
+    (folder / "programs").mkdir()
+    for name, script in programs.items():
+        (folder / "programs" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "programs" / name).chmod(0o755)
+    path = f"{folder}/programs:{Path(sys.executable).parent}:{os.environ['PATH']}"
     (folder / ".venv/bin").mkdir()
-    (folder / ".venv/bin/activate").write_text(f"PATH='{programs}':'{Path(sys.executable).parent}':$PATH\n")
+    (folder / ".venv/bin/activate").touch()
     (folder / "models").mkdir()
     (folder / "models/ensemble.json").write_text('{"generation": 41}')
-    command = ("make", "bento", "EXTRA=gpu")
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    command = ("make", "containerize", "EXTRA=gpu", f"BASE_IMAGE={PINNED}")
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
     return folder / ".bentoml"
+
+
+def test_make_containerize_builds_the_bentos_own_containerfile_on_the_base_image_that_is_given(made: Path) -> None:
+    bento = ".bentoml/bentos/sisa/tag"
+    build = f"build --tag sisa:latest-gpu --build-arg BASE_IMAGE={PINNED} --file {bento}/Containerfile {bento}"
+    assert (made / "docker").read_text().splitlines() == ["info", build]
+    assert (made.parent / bento / "Containerfile").is_file()
 
 
 def test_make_bento_builds_the_generation_in_as_the_floor(made: Path) -> None:
