@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import bentoml
+from bentoml import Bento
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -19,7 +20,7 @@ from serving.ensemble.loading import execution_providers
 from serving.ensemble.manifest import EnsembleUnavailable
 from serving.gate import WITHDRAW, Gate
 from serving.log import configure_logging
-from serving.metrics import exposition
+from serving.metrics import exposition, show_build
 from serving.openapi import PREDICTIONS, openapi
 from serving.refusal import Refusal, unavailable
 from serving.report import read_report
@@ -128,6 +129,7 @@ class Sisa:
 
     def __init__(self) -> None:
         self.answering = Answering(SETTINGS, has_floor=HAS_STATE or SETTINGS.min_generation > 0)
+        show_build(bento_tag())
 
     @bentoml.on_deployment
     @staticmethod
@@ -162,6 +164,12 @@ class Sisa:
     async def predict_image(self, request: Request) -> Response:
         """PNG, JPEG or WEBP files."""
         return await self.answering.predict_files(request)
+
+
+def bento_tag() -> str:
+    """Of the bento that this service was started from; none where that is a folder with its code."""
+    bento: Bento | None = Sisa.bento  # type: ignore[attr-defined]  # the decorator makes a Service of it
+    return str(bento.tag) if bento else "none"
 
 
 def answering() -> Answering:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from bundle import build_bento, run
 from server import RED, REPOSITORY, Server, npy, picture
 
@@ -53,12 +54,14 @@ def served(bento: Path, environment: Path) -> Iterator[Server]:
 
 
 @pytest.mark.heavy
-def test_the_bento_answers_from_its_own_requirements(served: Server) -> None:
+def test_the_bento_answers_from_its_own_requirements_and_tells_its_tag(bento: Path, served: Server) -> None:
     with served.client() as client:
         body = npy(picture(RED)[None])
         answer = client.post("/v1/predict/npy", content=body, headers={"content-type": "application/x-npy"}).json()
         assert (answer["generation"], answer["predictions"][0]["class"]) == (3, "red")
         assert client.get("/").status_code == client.get("/docs").status_code == 200
+        tag = yaml.safe_load((bento / "bento.yaml").read_text())
+        assert f'bento="{tag["name"]}:{tag["version"]}"' in client.get("/metrics").text
 
 
 @pytest.mark.heavy
