@@ -14,6 +14,7 @@ export BENTOML_DO_NOT_TRACK := True
 export ORT_DISABLE_TELEMETRY := 1
 export BENTOML_HOME := $(CURDIR)/.bentoml
 IMAGE := sisa:latest$(if $(filter gpu,$(EXTRA)),-gpu)
+BASE_IMAGE ?= python:3.11-slim-bookworm
 
 .PHONY: help repro serve bento containerize test test-all image-test test-nightly test-gpu setup requirements
 .DEFAULT_GOAL := help
@@ -28,23 +29,29 @@ repro: setup ## run the pipeline on params.yaml and show the results
 serve: setup ## answer over HTTP on the models there are: http://localhost:3000 (HOST=… PORT=…)
 	. .venv/bin/activate && sisa publish && bentoml serve serving.service:Sisa --host $(HOST) --port $(PORT)
 
-# Older bentos are deleted: they hold models that know what has been forgotten since.
+# Older bentos are deleted: they hold models that know what has been forgotten since. The SBOM lists what the image's Python
+# installs: requirements-*.txt are for all Pythons.
 bento: setup ## build the service and its models into one folder, .bentoml/bentos/sisa/… (EXTRA=gpu)
 	rm -rf .bentoml/bentos && mkdir -p .bentoml
 	. .venv/bin/activate && sisa publish && \
 		generation=$$(python -c 'import json; print(json.load(open("models/ensemble.json"))["generation"])') && \
 		sed -e 's/requirements-cpu/requirements-$(EXTRA)/' -e "/MIN_GENERATION/{n;s/0/$$generation/;}" \
 			bentofile.yaml > .bentoml/bentofile.yaml && \
-		bentoml build --bentofile .bentoml/bentofile.yaml .
+		bentoml build --bentofile .bentoml/bentofile.yaml . && \
+		$(UV) pip compile --quiet --no-deps --python-version 3.11 --python-platform linux \
+			--output-file .bentoml/requirements.txt serving/requirements-$(EXTRA).txt && \
+		python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+			--output-file .bentoml/bentos/sisa/$$(cat .bentoml/bentos/sisa/latest)/sbom.cdx.json .bentoml/requirements.txt
 
-containerize: bento ## make the image sisa:latest of it; without a Docker engine, only write its Containerfile
-	@if docker info > /dev/null 2>&1; then \
-		. .venv/bin/activate && bentoml containerize sisa:latest --image-tag $(IMAGE); \
-	else \
-		bento=.bentoml/bentos/sisa/$$(cat .bentoml/bentos/sisa/latest) && cp $$bento/env/docker/Dockerfile $$bento/Containerfile && \
-		echo "No Docker engine is running here, so no image was built. Build it elsewhere:" && \
-		echo "  docker build --tag $(IMAGE) --file $$bento/Containerfile $$bento"; \
-	fi
+# Not by `bentoml containerize`, which refuses a Containerfile from a template (1.4.40) unless its temporary folder is below here.
+containerize: bento ## make the image sisa:latest of it (BASE_IMAGE=…); without a Docker engine, only say how
+	@bento=.bentoml/bentos/sisa/$$(cat .bentoml/bentos/sisa/latest) && cp $$bento/env/docker/Dockerfile $$bento/Containerfile && \
+		build="docker build --tag $(IMAGE) --build-arg BASE_IMAGE=$(BASE_IMAGE) --file $$bento/Containerfile $$bento" && \
+		if docker info > /dev/null 2>&1; then \
+			$$build; \
+		else \
+			echo "No Docker engine is running here, so no image was built. Build it elsewhere:" && echo "  $$build"; \
+		fi
 
 test: setup ## lint, types, and all tests but those below: 5 minutes on 2 cores
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

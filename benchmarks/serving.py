@@ -224,7 +224,7 @@ def over_http(label: str, models: Path, seconds: float) -> str:
     return f"""## Over HTTP: {label}
 
 Images per second. *Direct*: the same sessions called in this process, one batch of the request's size after the other. *Bare*:
-Starlette with the same decoders and batcher and nothing else (`benchmarks/bare.py`). One worker each.
+Starlette with the same HTTP parser, event loop, decoders and batcher and nothing else (`benchmarks/bare.py`). One worker each.
 
 | body | images a request | clients | direct | bare | service | service / direct | service / bare |
 |---|---|---|---|---|---|---|---|
@@ -349,8 +349,9 @@ def service(models: Path, side: int = SIDE) -> AbstractContextManager[Running]:
 
 
 def bare(models: Path) -> AbstractContextManager[Running]:
-    command = [sys.executable, "-m", "uvicorn", "--log-level", "error", "--no-access-log", "benchmarks.bare:app"]
-    return started(command, models)
+    quiet = ["--log-level", "error", "--no-access-log"]
+    same = ["--http", "httptools", "--loop", "uvloop"]  # as the service
+    return started([sys.executable, "-m", "uvicorn", *quiet, *same, "benchmarks.bare:app"], models)
 
 
 def footprint(ensembles: dict[str, Path]) -> str:

@@ -33,7 +33,7 @@ from serving.metrics import (
     WITHDRAWN,
     count_answers,
     images_of,
-    show_build,
+    refused,
     show_open_requests,
 )
 from serving.reading import INLINE_BYTES, Body, check_content_type, check_query, read_files, read_json, read_npy
@@ -58,7 +58,6 @@ class Answering:
         self.generations = Generations(
             settings.models, settings.state, settings.provider, settings.thread_count, settings.min_generation
         )
-        show_build()
         self._lost: Refusal | None = None  # the quorum, as it was logged
         self._writer = ThreadPoolExecutor(1, "withdraw")  # its own: others may be busy opening models
         self._loader = ThreadPoolExecutor(1, "load")  # one for all who wait, so that no other thread ever does
@@ -203,12 +202,16 @@ class Answering:
         return Response(answer, media_type="application/json")
 
     async def _decode(self, body: Body, shape: Shape, client: str) -> tuple[Images, Aggregation | None]:
-        if body.quick:
-            return body.decode(shape)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, body.decode, shape)
-        except Large as large:
-            return await self._decoders.decode(client, large, shape), body.mode
+            if body.quick:
+                return body.decode(shape)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, body.decode, shape)
+            except Large as large:
+                return await self._decoders.decode(client, large, shape), body.mode
+        except Refusal as refusal:
+            refused(refusal.error).inc()
+            raise
 
 
 def lost_quorum(turnout: Turnout, quorum: float) -> Refusal | None:

@@ -37,10 +37,12 @@ class JsonBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     images: Annotated[list[Annotated[list[Row], FailFast()]], FailFast()] = Field(
-        description="uint8 (N, H, W, 3), of the ensemble's size"
+        description="uint8 (N, H, W, 3), of the ensemble's size, as integers: 7, not 7.0"
     )
     mode: Aggregation | None = Field(
-        default=None, description="default: the ensemble's own", json_schema_extra=_as_if_given
+        default=None,
+        description="default: the ensemble's own; where query and body both name one, it must be the same",
+        json_schema_extra=_as_if_given,
     )
 
 

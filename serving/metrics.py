@@ -15,6 +15,7 @@ import onnxruntime
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from serving import __version__
 from serving.ensemble.aggregation import Floats
 from serving.ensemble.manifest import OpenRequests
 
@@ -22,7 +23,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-VERSIONS = ("bentoml", "onnxruntime", "python")
+BUILT_OF = ("version", "bento", "bentoml", "onnxruntime", "python")
 
 REQUESTS = Counter("sisa_requests", "Requests answered or refused.", ["route", "status"])
 REQUEST_SECONDS = Histogram(
@@ -33,6 +34,7 @@ DECODING = Gauge("sisa_decoding", "Requests whose large pictures are decoded now
 DECODING_WAITING = Gauge(
     "sisa_decoding_waiting", "Requests whose large pictures wait to be decoded.", multiprocess_mode="livesum"
 )
+DECODINGS_REFUSED = Counter("sisa_decodings_refused", "Bodies that were not decoded, by what was wrong.", ["reason"])
 DECODERS_ENDED = Counter(
     "sisa_decoders_ended", "Decoding processes that were ended: time-outs, clients that went away, memory."
 )
@@ -46,7 +48,12 @@ IN_FLIGHT = Gauge(
     "Requests to /v1/* whose bodies are there and that are not answered yet.",
     multiprocess_mode="livesum",
 )
-BUILD = Gauge("sisa_build_info", "1, with the versions of what answers.", VERSIONS, multiprocess_mode="livemax")
+BUILD = Gauge(
+    "sisa_build_info",
+    "1, with the versions of what answers; bento: the tag of the bento that it was started from, or none.",
+    BUILT_OF,
+    multiprocess_mode="livemax",
+)
 # Of several workers, the least: one that lags or is not ready shows.
 GENERATION = Gauge("sisa_generation", "Generation that answers; 0 before one does.", multiprocess_mode="livemin")
 FLOOR = Gauge(
@@ -99,6 +106,12 @@ def predicted(label: str) -> Counter:
     return PREDICTED.labels(label)
 
 
+@cache
+def refused(reason: str) -> Counter:
+    """The series of one reason: a refusal's ``error``, of which the decoders have some thirty."""
+    return DECODINGS_REFUSED.labels(reason)
+
+
 def count_answers(mean: Floats, classes: Sequence[str]) -> None:
     """Of (N, C) mean probabilities: the classes, how sure they are, and by how much."""
     second, first = np.sort(mean, axis=1)[:, -2:].T.tolist()
@@ -108,8 +121,9 @@ def count_answers(mean: Floats, classes: Sequence[str]) -> None:
         MARGIN.observe(most - next_most)
 
 
-def show_build() -> None:
-    BUILD.labels(version("bentoml"), onnxruntime.__version__, platform.python_version()).set(1)
+def show_build(bento: str) -> None:
+    """``bento``: its tag, or none."""
+    BUILD.labels(__version__, bento, version("bentoml"), onnxruntime.__version__, platform.python_version()).set(1)
 
 
 def drop_dead_workers(folder: Path) -> None:

@@ -8,6 +8,8 @@ from pydantic.json_schema import models_json_schema
 
 from serving.api import Confirmation, EnsembleDescription, Predictions, Problem
 from serving.body import WithdrawBody, body_schema
+from serving.decoding import Shape
+from serving.ensemble.loading import Ensemble
 from serving.gate import WITHDRAW
 
 REF = "#/components/schemas/{model}"
@@ -25,35 +27,29 @@ PROBLEMS = {
 }
 MODE = body_schema()["properties"]["mode"]
 
-BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "/v1/predict": ("Images as JSON, uint8 (N, H, W, 3) of the ensemble's size", "application/json", body_schema()),
-    "/v1/predict/npy": (
-        "Images as a .npy file, uint8 (N, H, W, 3) of the ensemble's size",
-        "application/x-npy",
-        {"type": "string", "format": "binary"},
-    ),
+PREDICTIONS = {
+    "/v1/predict": "Images as JSON, uint8 (N, H, W, 3) of the ensemble's size",
+    "/v1/predict/npy": "Images as a .npy file, uint8 (N, H, W, 3) of the ensemble's size",
     "/v1/predict/image": (
-        "PNG, JPEG or WEBP files, turned upright, cropped at the centre and resized to the size of the ensemble",
-        "multipart/form-data",
-        body_schema({"type": "array", "items": {"type": "string", "format": "binary"}}),
+        "PNG, JPEG or WEBP files, turned upright, cropped at the centre and resized to the size of the ensemble"
     ),
 }
 
 
-def openapi(generation: int | None) -> dict[str, Any]:
-    """OpenAPI 3.1; ``generation``: of the ensemble that answers, None when there is none."""
+def openapi(ensemble: Ensemble | None, max_images: int) -> dict[str, Any]:
+    """OpenAPI 3.1; ``ensemble``: that answers, None when there is none: the size of its images is then left open."""
     models = (Predictions, EnsembleDescription, Confirmation, Problem)
     _, definitions = models_json_schema([(model, "serialization") for model in models], ref_template=REF)
     paths: dict[str, Any] = {}
-    for path, (summary, media_type, schema) in BODIES.items():
+    for path, content in request_bodies(ensemble.manifest.image_shape if ensemble else None, max_images).items():
         paths[path] = {
             "post": {
-                "summary": summary,
+                "summary": PREDICTIONS[path],
                 "operationId": path.removeprefix("/v1/").replace("/", "_"),
                 "tags": ["predict"],
                 "security": [{}, {"token": []}],
                 "parameters": [{"name": "mode", "in": "query", "schema": MODE}],
-                "requestBody": {"required": True, "content": {media_type: {"schema": schema}}},
+                "requestBody": {"required": True, "content": content},
                 "responses": {"200": _json("the answers", "Predictions"), **_problems(*PROBLEMS.keys() - {403})},
             }
         }
@@ -97,7 +93,7 @@ def openapi(generation: int | None) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "SISA ensemble",
-            "version": "none" if generation is None else f"generation {generation}",
+            "version": f"generation {ensemble.generation}" if ensemble else "none",
             "description": "An image classifier that can forget. Every answer names the generation that gave it.",
         },
         "paths": paths,
@@ -107,6 +103,36 @@ def openapi(generation: int | None) -> dict[str, Any]:
                 "token": {"type": "http", "scheme": "bearer", "description": "SISA_API_TOKEN"},
                 "admin": {"type": "http", "scheme": "bearer", "description": "SISA_ADMIN_TOKEN"},
             },
+        },
+    }
+
+
+def request_bodies(shape: Shape | None, max_images: int) -> dict[str, dict[str, Any]]:
+    """By path, the media type and the schema of 1 to ``max_images`` images; ``shape``: (H, W, 3) of each, if known."""
+    several = {"minItems": 1, "maxItems": max_images}
+    arrays = body_schema()
+    level = arrays["properties"]["images"]
+    for bounds in (several, *({"minItems": side, "maxItems": side} for side in shape or ())):
+        level.update(bounds)
+        level = level["items"]
+    height, width, _ = shape or ("H", "W", 3)
+    npy = {
+        "type": "string",
+        "format": "binary",
+        "description": "what numpy.save writes: format 1.0 or 2.0, dtype uint8 ('|u1'), in C or Fortran order, shape "
+        f"(N, {height}, {width}, 3), N from 1 to {max_images}. Its header reads "
+        f"{{'descr': '|u1', 'fortran_order': False, 'shape': (1, {height}, {width}, 3), }} for one image, whose "
+        "pixels follow row by row, red, green and blue of each",
+    }
+    files = body_schema({"type": "array", "items": {"type": "string", "format": "binary"}, **several})
+    return {
+        "/v1/predict": {"application/json": {"schema": arrays}},
+        "/v1/predict/npy": {"application/x-npy": {"schema": npy}},
+        "/v1/predict/image": {
+            "multipart/form-data": {
+                "schema": files,
+                "encoding": {"images": {"contentType": "image/png, image/jpeg, image/webp"}},
+            }
         },
     }
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import bentoml
+from bentoml import Bento
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -19,8 +20,8 @@ from serving.ensemble.loading import execution_providers
 from serving.ensemble.manifest import EnsembleUnavailable
 from serving.gate import WITHDRAW, Gate
 from serving.log import configure_logging
-from serving.metrics import exposition
-from serving.openapi import BODIES, openapi
+from serving.metrics import exposition, show_build
+from serving.openapi import PREDICTIONS, openapi
 from serving.refusal import Refusal, unavailable
 from serving.report import read_report
 from serving.settings import SettingsError, load_settings, load_tokens
@@ -62,8 +63,7 @@ async def docs(request: Request) -> Response:
 
 
 async def docs_json(request: Request) -> Response:
-    ensemble = answering().generations.loaded
-    return JSONResponse(openapi(ensemble.generation if ensemble else None))
+    return JSONResponse(openapi(answering().generations.loaded, SETTINGS.max_images))
 
 
 async def report(request: Request) -> Response:
@@ -92,10 +92,10 @@ async def metrics(request: Request) -> Response:
 
 async def unknown(request: Request) -> Response:
     path = request.url.path
-    if allowed := "POST" if path in {*BODIES, WITHDRAW} else "GET" if path == "/v1/ensemble" else None:
+    if allowed := "POST" if path in {*PREDICTIONS, WITHDRAW} else "GET" if path == "/v1/ensemble" else None:
         found, headers = request.method, {"Allow": allowed}
         return Refusal(405, "method not allowed", "method", allowed, found, headers).response()
-    known = ", ".join((*BODIES, "/v1/ensemble", WITHDRAW))
+    known = ", ".join((*PREDICTIONS, "/v1/ensemble", WITHDRAW))
     return Refusal(404, "there is nothing here", "path", known, path[:80]).response()
 
 
@@ -129,6 +129,7 @@ class Sisa:
 
     def __init__(self) -> None:
         self.answering = Answering(SETTINGS, has_floor=HAS_STATE or SETTINGS.min_generation > 0)
+        show_build(bento_tag())
 
     @bentoml.on_deployment
     @staticmethod
@@ -165,6 +166,12 @@ class Sisa:
         return await self.answering.predict_files(request)
 
 
+def bento_tag() -> str:
+    """Of the bento that this service was started from; none where that is a folder with its code."""
+    bento: Bento | None = Sisa.bento  # type: ignore[attr-defined]  # the decorator makes a Service of it
+    return str(bento.tag) if bento else "none"
+
+
 def answering() -> Answering:
     """That of the instance which this process serves."""
     found: Answering = bentoml.get_current_service().answering
@@ -180,6 +187,6 @@ Sisa.add_asgi_middleware(  # type: ignore[attr-defined]
     max_concurrency=SETTINGS.worker_concurrency,
     timeout=SETTINGS.timeout_seconds,
     routes=frozenset(
-        {*BODIES, "/v1/ensemble", WITHDRAW, "/", "/docs", "/report", "/livez", "/readyz", "/healthz", "/metrics"}
+        {*PREDICTIONS, "/v1/ensemble", WITHDRAW, "/", "/docs", "/report", "/livez", "/readyz", "/healthz", "/metrics"}
     ),
 )

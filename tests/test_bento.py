@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from bundle import build_bento, run
 from server import RED, REPOSITORY, Server, npy, picture
 
@@ -53,12 +54,14 @@ def served(bento: Path, environment: Path) -> Iterator[Server]:
 
 
 @pytest.mark.heavy
-def test_the_bento_answers_from_its_own_requirements(served: Server) -> None:
+def test_the_bento_answers_from_its_own_requirements_and_tells_its_tag(bento: Path, served: Server) -> None:
     with served.client() as client:
         body = npy(picture(RED)[None])
         answer = client.post("/v1/predict/npy", content=body, headers={"content-type": "application/x-npy"}).json()
         assert (answer["generation"], answer["predictions"][0]["class"]) == (3, "red")
         assert client.get("/").status_code == client.get("/docs").status_code == 200
+        tag = yaml.safe_load((bento / "bento.yaml").read_text())
+        assert f'bento="{tag["name"]}:{tag["version"]}"' in client.get("/metrics").text
 
 
 @pytest.mark.heavy
@@ -81,12 +84,23 @@ def test_the_image_is_below_450_mb_by_the_sum_of_its_parts(bento: Path, environm
 @pytest.mark.heavy
 def test_the_containerfile_is_slim_and_runs_as_nobody_special(bento: Path) -> None:
     containerfile = (bento / "env/docker/Dockerfile").read_text()
-    assert "FROM python:3.11-slim-bookworm" in containerfile
+    assert "ARG BASE_IMAGE=python:3.11-slim-bookworm\nFROM ${BASE_IMAGE} AS" in containerfile
     assert "apt-get" not in containerfile
     assert "\nUSER bentoml\n" in containerfile
     assert "HEALTHCHECK" in containerfile
     assert "ENV BENTOML_DO_NOT_TRACK" in containerfile
     assert "ENV SISA_SERVE_MIN_GENERATION" in containerfile
+
+
+# What hadolint says of BentoML's own lines: no `useradd -l` (uid 1034 is low), braces that sh takes as they are, and a
+# user by name (Kubernetes is given the number).
+BENTOMLS = ("DL3046", "SC3009", "DL3066")
+
+
+@pytest.mark.heavy
+def test_hadolint_finds_no_fault_with_our_lines_of_the_containerfile(bento: Path) -> None:
+    ignored = [f"--ignore={rule}" for rule in BENTOMLS]
+    assert run(Path(sys.executable).with_name("hadolint"), *ignored, bento / "env/docker/Dockerfile") == ""
 
 
 @pytest.mark.parametrize("extra", ["cpu", "gpu"])

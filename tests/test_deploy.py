@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from prometheus_client.metrics import MetricWrapperBase
 
 from serving import metrics
@@ -21,12 +23,14 @@ ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yaml"
 GPU = ROOT / "deploy/docker-compose.gpu.yaml"
 PROXY = ROOT / "deploy/docker-compose.proxy.yaml"
-KUBERNETES = ROOT / "deploy/kubernetes.yaml"
-INGRESS = ROOT / "deploy/kubernetes-ingress.yaml"
+KUBERNETES = ROOT / "deploy/kubernetes"
+BASE, CPU, NVIDIA = (KUBERNETES / name for name in ("base", "overlays/cpu", "overlays/gpu"))
+INGRESS = KUBERNETES / "components/ingress"
+KUSTOMIZATIONS = (BASE, CPU, NVIDIA, INGRESS)
 README = ROOT / "deploy/README.md"
 PROMETHEUS = ROOT / "deploy/prometheus"
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yaml"))
-KUBERNETES_VERSIONS = ("1.25", kubernetes_validate.latest_version())  # the oldest that the manifest names, the newest
+KUBERNETES_VERSIONS = ("1.25", kubernetes_validate.latest_version())  # the oldest that the base names, the newest
 
 Document = dict[str, Any]
 
@@ -36,13 +40,32 @@ def load(path: Path) -> Document:
     return document
 
 
+def resources(kustomization: Path) -> list[Document]:
+    """The manifests in a kustomization's own files, as they are written."""
+    names = load(kustomization / "kustomization.yaml")["resources"]
+    files = [kustomization / name for name in names if name.endswith(".yaml")]
+    return [manifest for file in files for manifest in yaml.safe_load_all(file.read_text())]
+
+
 def manifests() -> dict[str, Document]:
-    """Kind to manifest."""
-    return {manifest["kind"]: manifest for manifest in yaml.safe_load_all(KUBERNETES.read_text())}
+    """Kind to manifest: the base's and the CPU overlay's."""
+    return {manifest["kind"]: manifest for manifest in (*resources(BASE), *resources(CPU))}
 
 
-def container() -> Document:
-    (only,) = manifests()["Deployment"]["spec"]["template"]["spec"]["containers"]
+def rendered(overlay: Path) -> dict[str, Document]:
+    """Kind to manifest, as kustomize makes them."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed (Debian: package kubernetes-client)")
+    done = subprocess.run(("kubectl", "kustomize", overlay), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # it warns of what is deprecated
+    return {manifest["kind"]: manifest for manifest in yaml.safe_load_all(done.stdout)}
+
+
+def container(deployment: Document | None = None) -> Document:
+    """The pod's one container; ``deployment``: the base's."""
+    deployment = deployment or manifests()["Deployment"]
+    (only,) = deployment["spec"]["template"]["spec"]["containers"]
     assert isinstance(only, dict)
     return only
 
@@ -101,7 +124,7 @@ def served() -> Document:
     """The service's paths and its image's user, from another process: importing BentoML warns, an error in this one."""
     program = (
         "import json, bentoml._internal.container.generate as image, serving.openapi as api\n"
-        "print(json.dumps({'paths': list(api.openapi(None)['paths']), 'user': image.BENTO_UID_GID}))"
+        "print(json.dumps({'paths': list(api.openapi(None, 1)['paths']), 'user': image.BENTO_UID_GID}))"
     )
     done = subprocess.run((sys.executable, "-c", program), cwd=ROOT, capture_output=True, text=True, check=True)
     document: Document = json.loads(done.stdout)
@@ -127,12 +150,65 @@ def test_a_misspelt_key_in_the_compose_file_would_be_found(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 def test_the_kubernetes_manifests_are_valid_and_have_no_unknown_key(version: str) -> None:
-    for manifest in [*manifests().values(), *yaml.safe_load_all(INGRESS.read_text())]:
+    for kustomization in KUSTOMIZATIONS:
+        for manifest in resources(kustomization):
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize("overlay", [CPU, NVIDIA], ids=["cpu", "gpu"])
+def test_what_kustomize_makes_of_an_overlay_is_valid_and_complete(overlay: Path, version: str) -> None:
+    made = rendered(overlay)
+    for manifest in made.values():
         kubernetes_validate.validate(manifest, version, strict=True)
+    assert made.keys() == {manifest["kind"] for manifest in (*resources(BASE), *resources(overlay))}
+    (image,) = load(overlay / "kustomization.yaml")["images"]
+    assert container(made["Deployment"])["image"] == f"{image['newName']}:{image['newTag']}"
+
+
+def test_the_gpu_overlay_adds_a_gpu_and_takes_nothing_away() -> None:
+    gpu, cpu = container(rendered(NVIDIA)["Deployment"]), container(rendered(CPU)["Deployment"])
+    assert [entry for entry in gpu["env"] if entry not in cpu["env"]] == [
+        {"name": "SISA_SERVE_PROVIDER", "value": "cuda"}
+    ]
+    assert all(entry in gpu["env"] for entry in cpu["env"])
+    assert gpu["resources"].pop("limits") == cpu["resources"].pop("limits") | {"nvidia.com/gpu": 1}
+    assert {name for name in gpu if gpu[name] != cpu[name]} == {"env", "image"}
+
+
+def test_an_overlay_takes_an_image_by_its_digest_and_the_ingress_as_a_component(tmp_path: Path) -> None:
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    overlay = tmp_path / "kubernetes/overlays/cpu"
+    text = (overlay / "kustomization.yaml").read_text()
+    digest = f"sha256:{'7' * 64}"
+    text = text.replace("newTag: generation-7", f"digest: {digest}").replace("# components:", "components:")
+    (overlay / "kustomization.yaml").write_text(text)
+    made = rendered(overlay)
+    assert container(made["Deployment"])["image"] == f"registry.example.org/sisa@{digest}"
+    assert made.keys() >= {"Ingress", "NetworkPolicy"}
+
+
+@pytest.mark.parametrize("kustomization", KUSTOMIZATIONS, ids=lambda path: path.name)
+def test_a_kustomization_names_every_file_beside_it_and_nothing_else(kustomization: Path) -> None:
+    """What holds without kubectl as well."""
+    described = load(kustomization / "kustomization.yaml")
+    patches = [patch["path"] for patch in described.get("patches", [])]
+    files = [name for name in described["resources"] if name.endswith(".yaml")]
+    assert sorted([*files, *patches, "kustomization.yaml"]) == sorted(path.name for path in kustomization.iterdir())
+    for folder in (*(set(described["resources"]) - set(files)), *described.get("components", [])):
+        assert (kustomization / folder / "kustomization.yaml").is_file()
+    base = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in resources(BASE)}
+    for patch in patches:
+        changed = load(kustomization / patch)
+        target = base[changed["kind"], changed["metadata"]["name"]]
+        assert changed["apiVersion"] == target["apiVersion"]
+        assert container(changed)["name"] == container(target)["name"]
+    assert [image["name"] for image in described.get("images", [])] in ([], [container()["image"]])
+    assert {count["name"] for count in described.get("replicas", [])} <= {name for _, name in base}
 
 
 def test_the_ingress_leads_to_the_service_and_the_policy_to_its_pods() -> None:
-    ingress, policy = yaml.safe_load_all(INGRESS.read_text())
+    ingress, policy = resources(INGRESS)
     service = manifests()["Service"]
     ports = {port["name"] for port in service["spec"]["ports"]}
     for path in ingress["spec"]["rules"][0]["http"]["paths"]:
@@ -311,31 +387,71 @@ def test_pods_share_their_state_and_keep_it() -> None:
     assert state["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
 
 
-def test_make_bento_builds_the_generation_in_as_the_floor(tmp_path: Path) -> None:
-    """The recipe as it is written, with other programs in the place of `sisa` and `bentoml`."""
-    for name in ("Makefile", "bentofile.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("uv.lock", "pyproject.toml", ".uv/bin/uv", ".venv/ready-gpu"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    for name in ("sisa", "bentoml"):
-        (programs / name).write_text("#!/bin/sh\n")
-        (programs / name).chmod(0o755)
-    (tmp_path / ".venv/bin").mkdir()
-    (tmp_path / ".venv/bin/activate").write_text(f"PATH='{programs}':'{Path(sys.executable).parent}':$PATH\n")
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models/ensemble.json").write_text('{"generation": 41}')
-    command = ("make", "bento", "EXTRA=gpu")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    built, written = load(tmp_path / ".bentoml/bentofile.yaml"), load(ROOT / "bentofile.yaml")
+PINNED = f"python:3.11-slim-bookworm@sha256:{'7' * 64}"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`make containerize EXTRA=gpu` as it is written, with other programs in the place of sisa, bentoml and docker."""
+    folder = tmp_path_factory.mktemp("made")
+    for name in ("Makefile", "bentofile.yaml", "pyproject.toml", "serving/requirements-gpu.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("uv.lock", ".uv/bin/uv", ".venv/ready-gpu"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    if shutil.which("uv") is None:
+        (folder / ".uv/bin/uv").unlink()
+        (folder / ".uv/bin/uv").symlink_to(ROOT / ".uv/bin/uv")
+    programs = {
+        "sisa": "",
+        "bentoml": "cd .bentoml && mkdir -p bentos/sisa/tag/env/docker && cd bentos/sisa\n"
+        "echo tag > latest && touch tag/env/docker/Dockerfile",
+        "docker": "echo $* >> .bentoml/docker",
+    }
+    (folder / "programs").mkdir()
+    for name, script in programs.items():
+        (folder / "programs" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "programs" / name).chmod(0o755)
+    path = f"{folder}/programs:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    (folder / ".venv/bin").mkdir()
+    (folder / ".venv/bin/activate").touch()
+    (folder / "models").mkdir()
+    (folder / "models/ensemble.json").write_text('{"generation": 41}')
+    command = ("make", "containerize", "EXTRA=gpu", f"BASE_IMAGE={PINNED}")
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder / ".bentoml"
+
+
+def test_make_containerize_builds_the_bentos_own_containerfile_on_the_base_image_that_is_given(made: Path) -> None:
+    bento = ".bentoml/bentos/sisa/tag"
+    build = f"build --tag sisa:latest-gpu --build-arg BASE_IMAGE={PINNED} --file {bento}/Containerfile {bento}"
+    assert (made / "docker").read_text().splitlines() == ["info", build]
+    assert (made.parent / bento / "Containerfile").is_file()
+
+
+def test_make_bento_builds_the_generation_in_as_the_floor(made: Path) -> None:
+    built, written = load(made / "bentofile.yaml"), load(ROOT / "bentofile.yaml")
     environment = {entry["name"]: entry["value"] for entry in built["envs"]}
     assert environment["SISA_SERVE_MIN_GENERATION"] == "41"
     assert built["python"]["requirements_txt"] == "serving/requirements-gpu.txt"
     assert built["envs"][:-1] == written["envs"][:-1]
     assert built.keys() == written.keys()
+
+
+def test_make_bento_lists_in_the_sbom_what_the_images_python_installs(made: Path) -> None:
+    bom = load(made / "bentos/sisa/tag/sbom.cdx.json")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    described = bom["metadata"]["component"]
+    assert (bom["bomFormat"], described["name"], described["version"]) == ("CycloneDX", "sisa", project["version"])
+    python = load(ROOT / "bentofile.yaml")["docker"]["python_version"]
+    image = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
+    image |= {"implementation_name": "cpython", "platform_machine": "x86_64"}
+    lines = map(Requirement, (ROOT / "serving/requirements-gpu.txt").read_text().splitlines())
+    installed = [(line.name, str(line.specifier)) for line in lines if not line.marker or line.marker.evaluate(image)]
+    assert [(component["name"], f"=={component['version']}") for component in bom["components"]] == installed
 
 
 def test_the_service_understands_the_environment_of_its_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.nightly
 
 BASE, IMAGE = "docker.io/library/python:3.11-slim-bookworm", "localhost/sisa-test:latest"
 BUILDAH = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
-USER = 1034  # as deploy/kubernetes.yaml says
+USER = 1034  # as deploy/kubernetes/base/deployment.yaml says
 MOST_MB = 700  # on Debian's whole base; 410 on the published slim one
 RAW = "/v1/predict/npy"
 GOOD: dict[str, Any] = {"content": npy(picture(RED)[None]), "headers": {"content-type": "application/x-npy"}}

@@ -4,8 +4,10 @@ import json
 import re
 import socket
 import time
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from server import BLUE, CLASSES, FLAT, GREEN, LIMITS, RED, Server, encoded, npy, picture, publish
+from server import BLUE, CLASSES, FLAT, GREEN, LIMITS, RED, REPOSITORY, Server, encoded, npy, picture, publish
 
 from serving.ensemble.aggregation import mean_probabilities
 from serving.ensemble.loading import load_ensemble
@@ -279,12 +281,52 @@ def test_metrics_count_what_was_asked(client: httpx.Client) -> None:
     assert [sample(client, f"sisa_{name}") for name in ("generation", "generation_floor", "ready")] == [7, 7, 1]
 
 
+def test_decodings_that_are_refused_are_counted_by_what_was_wrong(client: httpx.Client) -> None:
+    reasons = ["the pixels are of another type", "a field is missing", "the picture is not complete"]
+
+    def counts() -> list[float]:
+        return [sample(client, "sisa_decodings_refused_total", reason=reason) for reason in reasons]
+
+    before = counts()
+    for _ in range(2):
+        client.post(RAW, content=npy(np.zeros((1, 4, 4, 3), np.float32)), headers=NPY)
+    client.post(JSON, json={})
+    client.post(FILES, files=files(PNG, PNG[:30]))
+    client.post(FILES, data={"mode": "median"}, files=files(PNG))  # refused before it is decoded
+    assert [after - was for after, was in zip(counts(), before, strict=True)] == [2, 1, 1]
+
+
+def test_the_build_that_answers_is_told_by_its_versions(client: httpx.Client) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert sample(client, "sisa_build_info", version=project["version"], bento="none", bentoml=version("bentoml")) == 1
+
+
 def test_the_documentation_names_every_route(client: httpx.Client, documented: dict[str, Any]) -> None:
     for path, methods in documented["paths"].items():
         for method in methods:
             assert client.request(method, path).status_code not in (404, 405), path
     for status in ("200", "400", "401", "408", "413", "415", "429", "500", "503", "504"):
         assert status in documented["paths"][JSON]["post"]["responses"]
+
+
+def test_the_documentation_has_the_bounds_of_what_is_taken(documented: dict[str, Any]) -> None:
+    (arrays,) = documented["paths"][JSON]["post"]["requestBody"]["content"].values()
+    level, bounds = arrays["schema"]["properties"]["images"], []
+    while level["type"] == "array":
+        bounds.append((level["minItems"], level["maxItems"]))
+        level = level["items"]
+    assert bounds == [(1, MAX_IMAGES), (4, 4), (4, 4), (3, 3)]
+    assert (level["type"], level["minimum"], level["maximum"]) == ("integer", 0, 255)
+    (form,) = documented["paths"][FILES]["post"]["requestBody"]["content"].values()
+    images = form["schema"]["properties"]["images"]
+    assert (images["minItems"], images["maxItems"]) == (1, MAX_IMAGES)
+    assert form["encoding"]["images"]["contentType"] == "image/png, image/jpeg, image/webp"
+
+
+def test_the_documented_header_of_an_npy_file_is_that_of_numpy(documented: dict[str, Any]) -> None:
+    (file,) = documented["paths"][RAW]["post"]["requestBody"]["content"].values()
+    (header,) = re.findall(r"\{.*\}", file["schema"]["description"])
+    assert header.encode() in npy(np.zeros((1, 4, 4, 3), np.uint8))
 
 
 def test_answers_are_as_documented(client: httpx.Client, documented: dict[str, Any]) -> None:
