@@ -101,3 +101,7 @@ class KeysError(SisaError):
 
 class CertificateError(SisaError):
     """A certificate cannot be made as things stand, or one does not say what is true."""
+
+
+class EraseError(SisaError):
+    """An erasure stopped before its end; the message says at which step, and what to do before the same command."""

@@ -7,6 +7,7 @@ import typer
 from training.commands.backbone import backbone
 from training.commands.certificate import certificate
 from training.commands.drill import drill
+from training.commands.erase import erase
 from training.commands.forget import forget
 from training.commands.keys import keys
 from training.commands.pipeline import pipeline
@@ -24,6 +25,7 @@ app.add_typer(forget, name="forget")
 app.add_typer(where)
 app.add_typer(plan)
 app.add_typer(status)
+app.add_typer(erase)
 app.add_typer(verify)
 app.add_typer(prove, name="prove")
 app.add_typer(purge)

@@ -25,7 +25,7 @@ from training.errors import CertificateError
 from training.files import json_bytes, write_atomic
 from training.publish.asked import asked_for
 from training.publish.events import Certified, Entry
-from training.publish.history import read_history
+from training.publish.history import generation_of, last_generation, read_history
 from training.publish.ledger import Ledger
 from training.publish.progress import follow
 from training.workspace import Workspace
@@ -94,6 +94,35 @@ def make_certificate(workspace: Workspace, requests: Sequence[str] = ()) -> Made
         return made
 
 
+def made_for(workspace: Workspace, request: str) -> Made | None:
+    """The last certificate of a request, if nothing was asked for or published since; None when there is none."""
+    entries = read_history(workspace)
+    last = last_generation(entries)
+    for entry in reversed(entries):
+        if isinstance(entry, Certified) and request in entry.requests:
+            if request in uncertified(entries) or entry.generation != generation_of(last):
+                return None
+            made = files_of(workspace, entry.generation, entry.statement_sha256, len(entry.requests))
+            if not made.envelope.is_file():
+                return None
+            statement = Statement.model_validate_json(read_certificate(made.envelope).payload)
+            return made.model_copy(update={"summary": statement.predicate.summary})
+    return None
+
+
+def files_of(workspace: Workspace, generation: int, digest: str, requests: int) -> Made:
+    """Where a certificate lies; ``digest``: of its statement, in hex."""
+    name = f"generation-{generation}-{digest[:12]}"
+    home, sent = workspace.certificates_folder / name, workspace.requesters_folder / name
+    return Made(
+        envelope=home / "certificate.json",
+        html=home / "certificate.html",
+        markdown=home / "certificate.md",
+        for_requesters=tuple(sent / f"{number}.json" for number in range(requests)),
+        summary="",
+    )
+
+
 def write_all(
     workspace: Workspace,
     envelope: Envelope,
@@ -103,18 +132,11 @@ def write_all(
 ) -> Made:
     """The envelope last: where it is, the rest is."""
     html, markdown = render(statement, next(iter(envelope.signatures)))
-    name = f"generation-{statement.predicate.generation}-{hashlib.sha256(envelope.payload).hexdigest()[:12]}"
-    home, sent = workspace.certificates_folder / name, workspace.requesters_folder / name
-    made = Made(
-        envelope=home / "certificate.json",
-        html=home / "certificate.html",
-        markdown=home / "certificate.md",
-        for_requesters=tuple(sent / f"{number}.json" for number in range(len(asked))),
-        summary=statement.predicate.summary,
-    )
+    said, digest = statement.predicate, hashlib.sha256(envelope.payload).hexdigest()
+    made = files_of(workspace, said.generation, digest, len(asked)).model_copy(update={"summary": said.summary})
     for path, (name, ids) in zip(made.for_requesters, asked.items(), strict=True):
-        said = ForRequester(request=name, salt=salts[name].hex(), samples=tuple(ids))
-        write_atomic(path, json_bytes(said.model_dump(mode="json")), mode=0o600)
+        sent = ForRequester(request=name, salt=salts[name].hex(), samples=tuple(ids))
+        write_atomic(path, json_bytes(sent.model_dump(mode="json")), mode=0o600)
     write_atomic(made.html, html.encode())
     write_atomic(made.markdown, markdown.encode())
     write_atomic(made.envelope, json_bytes(envelope.to_dict()))

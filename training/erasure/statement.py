@@ -30,6 +30,7 @@ from training.report.cells import Cell, Value
 from training.report.history import read_kept
 from training.workspace import Workspace
 
+FEW = 20  # forgotten pictures; of fewer no attack says anything
 VALID = timedelta(days=365)  # after which nobody should rely on it without another look
 
 
@@ -196,12 +197,15 @@ def evidence(workspace: Workspace) -> list[Compared]:
         return [Compared(what=what, before=nothing, after=nothing) for what in EVIDENCE.values()]
     now, earlier = kept[-1], kept[-2] if len(kept) > 1 else None
     first = "no generation before this one was reported here"
-    return [
-        Compared(
-            what=what, before=first if earlier is None else number(earlier.cells[name]), after=number(now.cells[name])
-        )
-        for name, what in EVIDENCE.items()
-    ]
+    few = f"{now.list.pictures} pictures are too few to tell anything, at least {FEW} are needed"
+    found = []
+    for name, what in EVIDENCE.items():
+        if name != "accuracy_mean" and 0 < now.list.pictures < FEW:
+            found.append(Compared(what=what, before=few, after=few))
+            continue
+        then = first if earlier is None else number(earlier.cells[name])
+        found.append(Compared(what=what, before=then, after=number(now.cells[name])))
+    return found
 
 
 EVIDENCE = {

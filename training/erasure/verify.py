@@ -121,6 +121,18 @@ def shards_of(bundle: Bundle, sample: str) -> set[int]:
     return {assign_slots([sample], len(params.sisa.shards), params.sisa.slices, params.seed, key)[0][0]}
 
 
+def answering(workspace: Workspace) -> set[int]:
+    """The shards that answer with all their slices."""
+    return {shard.shard for shard in Bundle(workspace).manifest.voters if shard.earlier_slice is None}
+
+
+def shards_of_all(workspace: Workspace, request: str) -> set[int]:
+    """The shards whose models were withdrawn for a request, and that answer again."""
+    withdrawn = [entry for entry in Bundle(workspace).entries if isinstance(entry, Withdrawn)]
+    touched = {shard for entry in withdrawn if request in entry.requests for shard in entry.shards}
+    return touched & answering(workspace)
+
+
 def retrain_all(
     bundle: Bundle, chosen: Sequence[int], before: Sequence[Check], retrained: list[Retrained]
 ) -> list[Check]:

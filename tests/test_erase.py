@@ -1,0 +1,107 @@
+"""`sisa erase`: from the first word to the certificate, wherever it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Project
+
+from training.erasure.erase import enter_into_git, erase
+from training.errors import EraseError, KeysError
+
+pytestmark = pytest.mark.heavy
+SECONDS = 600
+
+
+@pytest.fixture(autouse=True)
+def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    path = tmp_path / "keys/signing-key.pem"
+    monkeypatch.setenv("SISA_SIGNING_KEY", str(path))
+    return f"SISA_SIGNING_KEY={path}"
+
+
+def events(project: Project) -> list[str]:
+    return [json.loads(line)["event"] for line in project.workspace.ledger_file.read_text().splitlines()]
+
+
+def test_it_runs_to_its_end_and_typed_again_does_nothing_more(reproduced: Project, key: str) -> None:
+    project = reproduced
+    victim = project.victim(1, 1)
+    with pytest.raises(KeysError, match="`sisa keys new` makes one"):
+        erase(project.workspace, "ticket", [victim])
+    assert "requested" not in events(project)  # the end could not have been reached
+    project.run("env", key, "sisa", "keys", "new")
+    project.commit()
+    command = ["env", key, "sisa", "erase", victim, "--request", "ticket"]
+    stopped = project.run(*command, check=False)
+    assert stopped.returncode == 1
+    assert "`git add dvc.lock models/ledger.jsonl && git commit -m 'Forget ticket'`" in stopped.stderr
+    out = project.run(*command, "--commit").stdout
+    assert "1 sample of ticket is no longer in what the published models were trained on." in out
+    said = events(project)
+    assert said == ["published", "requested", "withdrawn", "published", "verified", "purged", "certified"]
+    assert project.run("git", "log", "--format=%s", "-2").stdout.split("\n")[:2] == ["Certify ticket", "Forget ticket"]
+    assert project.run("git", "status", "--porcelain").stdout == ""
+    (sent,) = (project.workspace.requesters_folder).rglob("*.json")
+    assert project.workspace.short(sent) in out
+
+    before = project.workspace.ledger_file.read_bytes()
+    again = project.run(*command, "--commit").stdout
+    assert again.splitlines()[-3:] == out.splitlines()[-3:]
+    assert project.workspace.ledger_file.read_bytes() == before
+    path = next(line.strip() for line in out.splitlines() if line.endswith("certificate.json"))
+    checked = project.run("sisa", "certificate", "check", path, "--ids", str(sent)).stdout
+    assert "it is of the 1 samples of ticket" in checked
+
+
+@pytest.mark.nightly
+def test_killed_at_each_step_the_same_command_completes_it(reproduced: Project, key: str) -> None:
+    project = reproduced
+    project.run("env", key, "sisa", "keys", "new")
+    project.commit()
+    command = ["env", key, "sisa", "erase", project.victim(1, 1), "--request", "ticket", "--commit"]
+    for step in range(1, 8):
+        process = project.start(*command)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(f"{step} of 7"):
+                break
+        time.sleep(0.3)  # into the step
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    out = project.run(*command, seconds=SECONDS).stdout
+    assert "1 sample of ticket is no longer in what the published models were trained on." in out
+    said = events(project)
+    assert (said.count("requested"), said.count("certified")) == (1, 1)
+    assert project.run("sisa", "verify", "--quick").returncode == 0
+
+
+def test_only_what_it_names_is_committed(reproduced: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = reproduced
+    (project.folder / "notes.txt").write_text("mine")
+    project.run("git", "add", "notes.txt")
+    with (project.folder / "dvc.lock").open("a") as file:
+        file.write("# changed\n")
+    with pytest.raises(EraseError, match=r"`git add dvc\.lock"):
+        enter_into_git(project.workspace, "Forget x", commit=False)
+    for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.setenv(name, "tester@example.invalid")
+    enter_into_git(project.workspace, "Forget x", commit=True)
+    assert project.run("git", "show", "--name-only", "--format=", "HEAD").stdout.split() == ["dvc.lock"]
+    assert project.run("git", "status", "--porcelain").stdout.startswith("A  notes.txt")
+
+
+def test_what_cannot_be_asked_stops_at_the_first_step(reproduced: Project, key: str) -> None:
+    project = reproduced
+    project.run("env", key, "sisa", "keys", "new")
+    with pytest.raises(EraseError, match="there is no request 'ticket' yet"):
+        erase(project.workspace, "ticket")
+    with pytest.raises(EraseError, match="never a sample here: 99999"):
+        erase(project.workspace, "ticket", ["99999", project.victim(0, 0)])
+    with pytest.raises(EraseError, match="ticket does not ask for '99999'"):
+        erase(project.workspace, "ticket", ["99999"])
