@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -79,6 +80,23 @@ def test_killed_at_each_step_the_same_command_completes_it(reproduced: Project, 
     said = events(project)
     assert (said.count("requested"), said.count("certified")) == (1, 1)
     assert project.run("sisa", "verify", "--quick").returncode == 0
+
+
+DOCUMENT = Path(__file__).parents[1] / "docs/erasure.md"
+
+
+def test_the_document_works_as_it_is_written(reproduced: Project, key: str) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    lines = [re.sub(r"\s+# .*", "", line).strip() for block in blocks for line in block.splitlines()]
+    assert sum(line.startswith("sisa erase") for line in lines) == 3
+    for line in lines:
+        reproduced.run("env", key, "bash", "-c", line)
+    said = [json.loads(line) for line in reproduced.workspace.ledger_file.read_text().splitlines()]
+    certified = [entry["requests"] for entry in said if entry["event"] == "certified"]
+    assert certified == [["ticket-7"], ["ticket-8"], ["ticket-9"]]
+    # The two that came together were trained for, verified and purged once.
+    assert [entry["event"] for entry in said].count("purged") == 2
+    assert not {"123", "45", "67"} & {name for shard_id in range(3) for name in reproduced.shard(shard_id).ids}
 
 
 def test_only_what_it_names_is_committed(reproduced: Project, monkeypatch: pytest.MonkeyPatch) -> None:

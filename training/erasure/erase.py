@@ -102,8 +102,8 @@ def ask(workspace: Workspace, request: str, sample_ids: Sequence[str], reference
         done = add(workspace, sample_ids, name=request, reference=reference)
         if done.unknown:
             raise EraseError(
-                f"never a sample here: {', '.join(done.unknown)}. The others are asked for and withdrawn; give the right "
-                "ids of those under another name"
+                f"never a sample here: {', '.join(done.unknown)}. The others are asked for and withdrawn; give "
+                "the right ids of those under another name"
             )
         return
     if more := set(sample_ids) - known[request]:
