@@ -235,6 +235,7 @@ def test_a_passphrase_locks_the_key(trained: Project, key: Path, monkeypatch: py
             open_signer(trained.workspace)
 
 
+@pytest.mark.heavy
 def test_the_command_makes_and_checks_them_also_far_from_the_workspace(done: Project, tmp_path: Path) -> None:
     out = done.run("env", *signing(tmp_path), "sisa", "keys", "new").stdout
     key_id = out.split("key id: ")[1].split()[0]

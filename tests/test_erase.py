@@ -67,14 +67,13 @@ def test_killed_at_each_step_the_same_command_completes_it(reproduced: Project, 
     project.commit()
     command = ["env", key, "sisa", "erase", project.victim(1, 1), "--request", "ticket", "--commit"]
     for step in range(1, 8):
-        process = project.start(*command)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(f"{step} of 7"):
-                break
-        time.sleep(0.3)  # into the step
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with project.start(*command) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith(f"{step} of 7"):
+                    break
+            time.sleep(0.3)  # into the step
+            os.killpg(process.pid, signal.SIGKILL)
     out = project.run(*command, seconds=SECONDS).stdout
     assert "1 sample of ticket is no longer in what the published models were trained on." in out
     said = events(project)

@@ -22,6 +22,8 @@ from training.forgetting.reinstate import reinstate
 
 FRAUDS = Path(__file__).parent / "frauds"
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="session")
 def deletion(tmp_path_factory: pytest.TempPathFactory) -> Project:
@@ -124,7 +126,6 @@ def test_a_model_that_saw_the_sample_under_a_forged_key_is_noticed_by_retraining
     assert verify(project.workspace, shards=[0]).passed  # whoever looks elsewhere does not see it
 
 
-@pytest.mark.heavy
 def test_a_service_that_lies_about_its_models_is_noticed_by_its_answers(deletion: Project, project: Project) -> None:
     port = free_port()
     environment = {**os.environ, "FORGOTTEN": "unused"}
@@ -140,7 +141,6 @@ def test_a_service_that_lies_about_its_models_is_noticed_by_its_answers(deletion
         liar.wait()
 
 
-@pytest.mark.heavy
 def test_a_real_service_is_believed_and_one_of_an_older_generation_is_not(
     deletion: Project, project: Project, tmp_path: Path
 ) -> None:
@@ -191,7 +191,6 @@ def test_a_clone_without_the_secret_says_what_it_cannot_check(project: Project) 
     assert {"forgotten samples", "commitments"} <= failing(found).keys()
 
 
-@pytest.mark.heavy
 def test_what_other_instructions_trained_is_compared_by_its_answers_and_said_to_be_weaker(project: Project) -> None:
     out = project.run("env", "ATEN_CPU_CAPABILITY=default", "sisa", "verify", "--shard", "0", "--json").stdout
     found = json.loads(out[out.index("\n{\n") :])

@@ -11,12 +11,15 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
 from conftest import MODELS, REPOSITORY, Project, made_once
 from test_prints import photograph
 
-from training.erasure.purge import forgotten_in_source, purge
+from training.data.prints import PRINTS
+from training.data.store import load_shard
+from training.erasure.purge import delete_pictures, forgotten_in_source, purge
 from training.erasure.scan import Scanner, files_below
 from training.erasure.superseded import Superseded, superseded
 from training.errors import PurgeError
@@ -117,6 +120,19 @@ def test_an_archive_that_cannot_be_read_is_named_and_not_passed_over(wanted: Sup
     assert scanner.traces == []
     assert len(scanner.unread) == 1
     assert "cut.zip" in scanner.unread[0]
+
+
+def test_a_test_picture_of_the_same_number_is_no_trace_of_a_forgotten_one(trained: Project) -> None:
+    """The numbers of the digits' test split are others than those of its training split."""
+    trained_on = trained.shard(1).ids[0]
+    add(trained.workspace, [trained_on])
+    trained.stages(*MODELS)
+    entries = read_history(trained.workspace)
+    wanted = superseded(entries, published_now(trained.workspace), open_memory(trained.workspace, entries))
+    assert wanted.memory is not None
+    test = load_shard(trained.workspace.test_file)
+    assert wanted.among([trained_on] * len(test), test.prints) == 0
+    assert wanted.among([trained_on], np.zeros(1, PRINTS)) == 1  # a file that knows no prints
 
 
 def pictures(project: Project) -> None:
@@ -227,7 +243,5 @@ def test_with_source_forgotten_pictures_of_an_image_folder_are_deleted(create: C
 
 
 def test_pictures_in_an_archive_cannot_be_deleted_and_that_is_said(trained: Project) -> None:
-    from training.erasure.purge import delete_pictures
-
     with pytest.raises(PurgeError, match="digits keeps all samples in archives"):
         delete_pictures(trained.workspace, trained.workspace.read_params(), ["3"])

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.ensemble.manifest import Manifest
-from training.data.duplicates import match_files, match_pictures
+from training.data.duplicates import How, match_files, match_pictures
+from training.data.prints import NOTHING
 from training.memory.suppressed import Memory
 from training.publish.events import Entry, Imported, Published
 from training.publish.history import last_published, withdrawn_models
@@ -36,14 +37,22 @@ class Superseded:
         return self.memory is not None and self.memory.secret.of_print("content", content).hex() in self.contents
 
     def among(self, ids: Sequence[str], prints: NDArray[np.void]) -> int:
-        """How many of these samples are forgotten, or have the file or the pixels of one."""
+        """How many of these samples have the file or the pixels of a forgotten one.
+
+        Its id tells only where no print is known, as in files of version 0.2.0: the test split has ids of its own.
+        """
         if self.memory is None or not self.memory.samples:
             return 0
         secret, records = self.memory.secret, self.memory.samples
         contents = [row.tobytes() for row in prints["content"]]
-        by_file = {match.index for match in match_files(secret, records, ids, contents)}
+        by_file = {m.index for m in match_files(secret, records, ids, contents, by_id=False)}
+        by_id = {
+            m.index
+            for m in match_files(secret, records, ids, contents)
+            if m.how is How.ID and contents[m.index] == NOTHING
+        }
         by_picture = {m.index for m in match_pictures(secret, records, range(len(ids)), prints) if m.exact}
-        return len(by_file | by_picture)
+        return len(by_file | by_id | by_picture)
 
 
 def superseded(entries: Sequence[Entry], manifest: Manifest | None, memory: Memory | None) -> Superseded:
