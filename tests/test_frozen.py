@@ -23,8 +23,10 @@ from training.backbone.extract import BATCH, Extractor
 from training.blocks import BLOCKS, shards_of
 from training.chain.plan import load_plan
 from training.data.features import Maker, read_features, write_features
+from training.erasure.verify import verify
 from training.errors import DamagedError
 from training.evaluation.reports import read_metrics
+from training.forgetting.add import add
 from training.stages.candidate import answers, open_candidate, predict
 
 Images = NDArray[Any]
@@ -310,3 +312,27 @@ def test_the_service_answers_with_backbone_and_heads(frozen: Project, tmp_path: 
             described = client.get("/v1/ensemble").json()
     assert np.array([each["probabilities"] for each in answer["predictions"]]) == pytest.approx(expected, abs=1e-5)
     assert described["backbone"] == frozen.manifest()["backbone"]
+
+
+def test_a_deletion_is_verified_from_the_images_on(frozen: Project) -> None:
+    add(frozen.workspace, [frozen.victim(1, 0)])
+    frozen.stages(*MODELS)
+    found = verify(frozen.workspace)
+    assert {check.name: check.outcome for check in found.checks if check.outcome != "held"} == {}
+    assert found.comparison == "bits"
+    assert [shard.shard for shard in found.retrained] == [0, 1, 2]
+
+
+def test_rows_of_features_that_are_not_those_of_the_images_are_noticed(frozen: Project) -> None:
+    """With digests and keys that fit them, as if the backbone had said so."""
+    path, shard = frozen.workspace.features_file(0), frozen.shard(0)
+    features = read_features(path)
+    rows = features.rows()
+    rows[0] += 1
+    write_features(path, features.maker, shard.digests, rows)
+    for block in ("schedule", "train", "assemble"):
+        frozen.stages(block)
+    found = verify(frozen.workspace, shards=[0])
+    (wrong,) = [check for check in found.checks if check.outcome == "failed"]
+    assert wrong.name == "shard 0"
+    assert "does not hold what the backbone says of the images" in wrong.found

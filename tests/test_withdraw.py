@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import psutil
 import pytest
 from server import RED, REPOSITORY, Bias, Server, npy, picture, publish, write_manifest
 
@@ -381,7 +381,9 @@ def test_a_service_killed_between_writing_and_answering_has_withdrawn(tmp_path: 
             connection.sendall(f"{head}Content-Length: {len(request)}\r\n\r\n".encode() + request)
             while not file.exists() or file.stat().st_size == size:
                 assert server.process.poll() is None
-            os.killpg(server.process.pid, signal.SIGKILL)
+            parent = psutil.Process(server.process.pid)
+            for process in (*parent.children(recursive=True), parent):  # workers are no part of its group
+                process.kill()
             server.process.wait()
         with server:
             server.wait(lambda: server.status("/livez") == 200)

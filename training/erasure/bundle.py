@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from serving.ensemble.manifest import Manifest
 from training.chain.initial_weights import initial_weights_digest
@@ -64,13 +65,19 @@ class Bundle:
         return {record.shard: record for record in last.shards if record.shard not in away}
 
     def shard(self, shard_id: int) -> Shard:
-        return load_shard(self.workspace.shard_file(shard_id))
+        return load_shard(self.here(self.workspace.shard_file(shard_id)))
 
     def features(self, shard_id: int) -> Features | None:
         """Of a frozen backbone; None where training sees images."""
         if not isinstance(self.params.network, FrozenNetwork):
             return None
-        return read_features(self.workspace.features_file(shard_id))
+        return read_features(self.here(self.workspace.features_file(shard_id)))
+
+    def here(self, path: Path) -> Path:
+        """Raises UncheckedError where there is no such file, as in a clone that was not given all of it."""
+        if not path.is_file():
+            raise UncheckedError(f"{path} is not here; run `dvc pull`, or verify where the models were made")
+        return path
 
     @cached_property
     def plans(self) -> dict[int, ShardPlan]:

@@ -8,7 +8,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from training.errors import SisaError, UncheckedError
+from training.errors import (
+    BackboneError,
+    MemoryLostError,
+    ParamsError,
+    SisaError,
+    SourceError,
+    TrainingError,
+    UncheckedError,
+)
 from training.files import json_bytes, write_atomic
 from training.workspace import Workspace
 
@@ -84,11 +92,15 @@ class Verification(BaseModel):
         return "bits" if all(shard.equal for shard in self.retrained) else "predictions"
 
 
+# Nothing is wrong with what is published: it cannot be looked at here.
+CANNOT = (UncheckedError, ParamsError, TrainingError, BackboneError, SourceError, MemoryLostError)
+
+
 def judge(name: str, look: Callable[[], str]) -> Check:
     """The check that ``look`` makes: it returns a sentence, or raises what is wrong."""
     try:
         return Check(name=name, outcome="held", found=look())
-    except UncheckedError as error:
+    except CANNOT as error:
         return Check(name=name, outcome="not checked", found=str(error))
     except SisaError as error:
         return Check(name=name, outcome="failed", found=str(error))

@@ -160,10 +160,8 @@ def check_checkpoints(bundle: Bundle) -> str:
         for path, key in zip(workspace.checkpoint_files(shard_id, record.keys), record.keys, strict=True):
             if record.sha256 is None:
                 continue
-            if not path.is_file():
-                raise UncheckedError(f"{path} is not here; run `dvc pull`, or verify where the models were made")
             try:
-                checkpoint = load_checkpoint(path, key)
+                checkpoint = load_checkpoint(bundle.here(path), key)
             except CheckpointError as error:
                 raise VerifyError(str(error)) from error
             made.append(checkpoint.record)

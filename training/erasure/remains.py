@@ -24,7 +24,7 @@ def check_forgotten(bundle: Bundle) -> str:
     expected = {shard.path for shard in shards}
     if beside := sorted(path for path in workspace.shards_folder.iterdir() if path not in expected):
         raise VerifyError(f"{beside[0]} lies among the shard files and is none of them; `dvc repro` removes it")
-    test = load_shard(workspace.test_file)
+    test = load_shard(bundle.here(workspace.test_file))
     for shard in (*shards, test):
         shard.check()
         if not shard.has_prints:

@@ -25,7 +25,9 @@ def check_source(bundle: Bundle, decoded: Collection[int]) -> str:
     try:
         source = open_source(params.data, workspace.source_folder(params), workspace.subjects_file(params))
     except SourceError as error:
-        raise UncheckedError(f"the source is not here ({error}), so shard files were not compared with it") from error
+        raise UncheckedError(
+            f"shard files were not compared with the source, which cannot be read ({error})"
+        ) from error
     samples, _ = plant(source.train, source.classes, params.poison, params.seed)
     if source.classes != bundle.manifest.classes:
         raise VerifyError(f"the source has the classes {source.classes}, published are {bundle.manifest.classes}")
