@@ -7,10 +7,12 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Project
+from test_purge import pictures
 
 from training.erasure.erase import enter_into_git, erase
 from training.errors import EraseError, KeysError
@@ -96,6 +98,25 @@ def test_the_document_works_as_it_is_written(reproduced: Project, key: str) -> N
     # The two that came together were trained for, verified and purged once.
     assert [entry["event"] for entry in said].count("purged") == 2
     assert not {"123", "45", "67"} & {name for shard_id in range(3) for name in reproduced.shard(shard_id).ids}
+
+
+def test_with_source_the_pictures_go_first_and_all_is_up_to_date_at_the_end(
+    create: Callable[..., Project], key: str
+) -> None:
+    project = create("pictures", data__source="imagefolder", data__root="pictures", sisa__slices=1)
+    pictures(project)
+    (project.folder / ".gitignore").write_text(f"{(project.folder / '.gitignore').read_text()}/pictures\n")
+    project.with_git().repro()
+    project.run("env", key, "sisa", "keys", "new")
+    project.commit()
+    command = ["env", key, "sisa", "erase", "cat/2.png", "--request", "ticket", "--source", "--yes", "--commit"]
+    out = project.run(*command).stdout
+    assert "\n1 sample of ticket is no longer in what the published models were trained on." in out  # and no warning
+    assert not (project.folder / "pictures/train/cat/2.png").exists()
+    assert project.run("sisa", "status").returncode == 0
+    generation = project.manifest()["generation"]
+    assert project.run(*command).stdout.splitlines()[-3:] == out.splitlines()[-3:]
+    assert project.manifest()["generation"] == generation
 
 
 def test_only_what_it_names_is_committed(reproduced: Project, monkeypatch: pytest.MonkeyPatch) -> None:

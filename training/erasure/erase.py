@@ -18,7 +18,7 @@ from training.dvc import run_dvc
 from training.erasure.certificate import Made, made_for, make_certificate
 from training.erasure.code import git
 from training.erasure.keys import open_signer
-from training.erasure.purge import purge
+from training.erasure.purge import delete_from_source, purge
 from training.erasure.verify import answering, shards_of_all, verify
 from training.errors import EraseError
 from training.forgetting.add import add
@@ -71,13 +71,15 @@ def erase(
         say(2, "withdraw what saw its samples")
         take_back(workspace)
         say(3, "retrain without them")
+        if source:
+            delete_from_source(workspace)  # first, or the source would have changed since the models were made
         retrain(workspace, request)
         say(4, "commit dvc.lock and the ledger")
         enter_into_git(workspace, f"Forget {request}", commit)
         say(5, "verify")
         ensure_verified(workspace, request, every_shard)
         say(6, "purge")
-        ensure_purged(workspace, source)
+        ensure_purged(workspace)
         say(7, "certify")
         made = made_for(workspace, request) or make_certificate(workspace, [request])
         enter_into_git(workspace, f"Certify {request}", commit)
@@ -160,15 +162,15 @@ def ensure_verified(workspace: Workspace, request: str, every_shard: bool) -> No
         raise EraseError(f"what is published could not be verified ({found.outcome})\n  " + "\n  ".join(wrong))
 
 
-def ensure_purged(workspace: Workspace, source: bool) -> None:
+def ensure_purged(workspace: Workspace) -> None:
     """Unless the ledger says that it was done since this generation was published."""
     entries = read_history(workspace)
     last = last_generation(entries)
     for entry in entries:
         done = isinstance(entry, Purged) and last is not None and entry.number > last.number
-        if done and isinstance(entry, Purged) and entry.left == 0 and not (source and entry.source):
+        if done and isinstance(entry, Purged) and entry.left == 0:
             logger.info("purged on %s", entry.time)
             return
-    found = purge(workspace, source=source)
+    found = purge(workspace)
     if found.left:
         raise EraseError(f"{found.left} traces are left; `sisa purge --dry-run` names them")

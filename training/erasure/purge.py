@@ -102,10 +102,9 @@ def purge(workspace: Workspace, *, dry_run: bool = False, source: bool = False) 
     with workspace.publish_lock():
         memory, manifest = open_memory(workspace, entries), published_now(workspace)
     params, wanted = workspace.read_params(), superseded(entries, manifest, memory)
+    if source and not dry_run:
+        delete_from_source(workspace)
     held = forgotten_in_source(workspace, params, memory)
-    if source and held and not dry_run:
-        delete_pictures(workspace, params, held)
-        held = []
     cleared, unreachable = [], [*ELSEWHERE, *out_of_reach(workspace)]
     for place in tqdm(places(workspace), desc="purge", unit="place", leave=False, disable=None):
         found = place.find()
@@ -173,6 +172,20 @@ def forgotten_in_source(workspace: Workspace, params: Params, memory: Memory) ->
     ]
 
 
+def delete_from_source(workspace: Workspace) -> int:
+    """Delete every forgotten picture of an image folder; how many there were. `dvc repro` then sees that they are gone.
+
+    Raises PurgeError where samples are not files of their own, SourceError when there is no source.
+    """
+    with workspace.publish_lock():
+        memory = open_memory(workspace, read_history(workspace))
+    params = workspace.read_params()
+    held = forgotten_in_source(workspace, params, memory)
+    if held:
+        delete_pictures(workspace, params, held)
+    return len(held)
+
+
 def delete_pictures(workspace: Workspace, params: Params, ids: Sequence[str]) -> None:
     """Raises PurgeError where samples are not files of their own."""
     if params.data.source != "imagefolder":
@@ -185,7 +198,7 @@ def delete_pictures(workspace: Workspace, params: Params, ids: Sequence[str]) ->
         path = folder / sample_id
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
-    logger.info("deleted %d forgotten pictures from %s", len(ids), workspace.short(folder))
+    logger.info("deleted %d forgotten pictures from %s; `dvc repro` takes note", len(ids), workspace.short(folder))
 
 
 def within_reach(workspace: Workspace, params: Params) -> Iterator[Path]:
