@@ -32,6 +32,7 @@ from training.erasure.keys import key_file, make_key, open_signer, rotate_key, t
 from training.erasure.verify import verify
 from training.errors import CertificateError, KeysError
 from training.forgetting.add import add
+from training.forgetting.requests import list_requests
 from training.publish.history import read_history
 
 SALT = "00" * 32
@@ -178,6 +179,7 @@ def test_certificates_form_a_chain_and_outlive_their_key(done: Project) -> None:
     make_key(workspace)
     first = read_certificate(make_certificate(workspace).envelope)
     assert uncertified(read_history(workspace)) == []
+    assert [item.step for item in list_requests(workspace)] == ["certified"]
     with pytest.raises(CertificateError, match="no request that is carried out and not certified yet"):
         make_certificate(workspace)
     add(workspace, [done.victim(0, 2)], name="second")

@@ -122,6 +122,12 @@ def test_an_archive_that_cannot_be_read_is_named_and_not_passed_over(wanted: Sup
     assert "cut.zip" in scanner.unread[0]
 
 
+def test_a_file_that_goes_meanwhile_stops_no_scan(wanted: Superseded, tmp_path: Path) -> None:
+    scanner = Scanner(wanted)
+    scanner.scan([tmp_path / "gone.onnx"])
+    assert (scanner.traces, scanner.unread) == ([], [])
+
+
 def test_a_test_picture_of_the_same_number_is_no_trace_of_a_forgotten_one(trained: Project) -> None:
     """The numbers of the digits' test split are others than those of its training split."""
     trained_on = trained.shard(1).ids[0]

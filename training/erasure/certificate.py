@@ -27,7 +27,7 @@ from training.publish.asked import asked_for
 from training.publish.events import Certified, Entry
 from training.publish.history import generation_of, last_generation, read_history
 from training.publish.ledger import Ledger
-from training.publish.progress import follow
+from training.publish.progress import certified, follow
 from training.workspace import Workspace
 
 PAYLOAD = "application/vnd.in-toto+json"
@@ -145,16 +145,11 @@ def write_all(
 
 def uncertified(entries: Sequence[Entry]) -> list[str]:
     """Requests that are carried out, and that no certificate names since they last grew."""
-    certified: dict[str, int] = {}
-    for entry in entries:
-        if isinstance(entry, Certified):
-            certified.update(dict.fromkeys(entry.requests, entry.number))
-    steps: dict[str, list[str]] = {}
-    last: dict[str, int] = {}
+    steps: dict[str, set[str]] = {}
     for part in follow(entries).requests:
-        steps.setdefault(part.asked.request, []).append(part.step)
-        last[part.asked.request] = part.asked.number
-    return [name for name, each in steps.items() if set(each) == {"published"} and certified.get(name, 0) < last[name]]
+        steps.setdefault(part.asked.request, set()).add(part.step)
+    done = certified(entries)
+    return [name for name, each in steps.items() if each == {"published"} and name not in done]
 
 
 def ids_of(workspace: Workspace, entries: Sequence[Entry], names: Sequence[str]) -> dict[str, list[str]]:

@@ -41,7 +41,7 @@ class Trace(BaseModel):
 
 
 class Scanner:
-    """``traces``: what was found. ``unread``: archives that could not be looked into, with the reason."""
+    """``traces``: what was found. ``unread``: what could not be looked into, with the reason."""
 
     def __init__(self, wanted: Superseded) -> None:
         self.wanted = wanted
@@ -52,10 +52,15 @@ class Scanner:
     def scan(self, files: Iterable[Path]) -> None:
         """Look into these files, each once, under however many names it is there."""
         for path in tqdm(list(files), desc="scan", unit="file", leave=False, disable=None):
-            status = path.stat()
-            if (status.st_dev, status.st_ino) not in self._seen:
-                self._seen.add((status.st_dev, status.st_ino))
-                self._look_into(path, str(path), 0)
+            try:
+                status = path.stat()
+                if (status.st_dev, status.st_ino) not in self._seen:
+                    self._seen.add((status.st_dev, status.st_ino))
+                    self._look_into(path, str(path), 0)
+            except FileNotFoundError:
+                continue  # it went while others were looked into, and what was in it with it
+            except PermissionError as error:
+                self.unread.append(f"{path}: {error.strerror}")
 
     def _look_into(self, path: Path, name: str, depth: int) -> None:
         with path.open("rb") as file:

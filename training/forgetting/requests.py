@@ -14,7 +14,7 @@ from training.publish.history import read_history
 from training.publish.ledger import actor
 from training.publish.memory import open_memory
 from training.publish.opening import open_ledger
-from training.publish.progress import STEPS, Step, follow
+from training.publish.progress import STEPS, Step, certified, follow
 from training.publish.suppress import remember
 from training.workspace import Workspace
 
@@ -22,7 +22,7 @@ from training.workspace import Workspace
 class Item(BaseModel):
     """A list or request as the ledger tells it. ``since``: when it was first asked, UTC. ``samples``: so far.
 
-    ``step``: how far all of its samples have come. ``private``: asked by
+    ``step``: how far all of its samples have come, ``certified`` at the end. ``private``: asked by
     `sisa forget add`; else by a list that git has.
     """
 
@@ -48,13 +48,13 @@ def list_requests(workspace: Workspace) -> list[Item]:
         if isinstance(entry, Requested):
             first.setdefault(entry.request, entry)
             samples[entry.request] = samples.get(entry.request, 0) + entry.samples
-    steps = steps_of(entries)
+    steps, done = steps_of(entries), certified(entries)
     items = [
         Item(
             request=name,
             since=entry.time,
             samples=samples[name],
-            step=steps[name],
+            step="certified" if name in done and steps[name] == "published" else steps[name],
             actor=entry.actor,
             reference=entry.reference,
             approver=entry.approver,

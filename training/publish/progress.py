@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from serving.ensemble.manifest import OpenRequests, Release
-from training.publish.events import Cancelled, Entry, Published, Requested, Withdrawn
+from training.publish.events import Cancelled, Certified, Entry, Published, Requested, Withdrawn
 from training.publish.history import absent
 
 Step = Literal["requested", "withdrawn", "published", "cancelled"]
@@ -106,6 +106,17 @@ def withdrawn_for(
         named = [each for each in opened.values() if each.asked.request == name]
         done = [each for _, each in sorted(closed.items()) if each.asked.request == name and each.cancelled is None]
         yield from [each for each in named if each.withdrawn is None] or named or done[-1:]
+
+
+def certified(entries: Sequence[Entry]) -> frozenset[str]:
+    """Requests that a certificate names and that did not grow since."""
+    named: dict[str, bool] = {}
+    for entry in entries:
+        if isinstance(entry, Certified):
+            named.update(dict.fromkeys(entry.requests, True))
+        elif isinstance(entry, Requested):
+            named[entry.request] = False
+    return frozenset(name for name, still in named.items() if still)
 
 
 def open_requests(entries: Sequence[Entry], release: Release, *, trained: bool) -> OpenRequests | None:
