@@ -241,7 +241,7 @@ def test_a_passphrase_locks_the_key(trained: Project, key: Path, monkeypatch: py
 def test_the_command_makes_and_checks_them_also_far_from_the_workspace(done: Project, tmp_path: Path) -> None:
     out = done.run("env", *signing(tmp_path), "sisa", "keys", "new").stdout
     key_id = out.split("key id: ")[1].split()[0]
-    out = done.run("env", *signing(tmp_path), "sisa", "certificate", "make").stdout
+    out = done.run("env", *signing(tmp_path), "sisa", "certificate").stdout
     path = next(line for line in out.splitlines() if line.endswith("certificate.json"))
     sent = next(line.split(":")[0] for line in out.splitlines() if "/requesters/" in line)
     out = done.run("sisa", "certificate", "check", path, "--ids", sent).stdout

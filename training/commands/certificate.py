@@ -9,19 +9,26 @@ import typer
 
 from training.commands.command import guarded, project
 
-certificate = typer.Typer(help="Sign what was done for requests to forget; check it.", no_args_is_help=True)
+certificate = typer.Typer()
 
 
-@certificate.command(epilog="Example: sisa certificate make --request ticket-4711")
+@certificate.callback(
+    invoke_without_command=True, epilog="Examples: sisa certificate --request ticket-7 | sisa certificate check FILE"
+)
 @guarded
 def make(
+    context: typer.Context,
     *,
     request: Annotated[
-        list[str] | None,
-        typer.Option(help="a request or list; default: all that are done and not certified yet"),
+        list[str] | None, typer.Option(help="a request or list; default: all that are done and not certified yet")
     ] = None,
 ) -> None:
-    """Sign a certificate: requests, dates, keys before and after, verification, purge, evidence, limits."""
+    """Sign what was done for requests to forget: dates, keys before and after, verification, purge, limits.
+
+    `sisa certificate check FILE` checks such a certificate.
+    """
+    if context.invoked_subcommand is not None:
+        return
     from training.erasure.certificate import make_certificate
 
     workspace = project()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 INCOMPLETE = 3
 
 EXAMPLES = """Examples:
-  sisa verify --quick                     every digest, key and link, in seconds
+  sisa verify --quick                     every digest, key and link: seconds
   sisa verify --sample 123                retrain the shard that it lay in
   sisa verify --shard 0 --shard 3         retrain these
   sisa verify --random 2                  retrain two shards, drawn now
@@ -36,6 +36,7 @@ def show_verify(
     ] = None,
     at_random: Annotated[int, typer.Option("--random", min=0, help="so many more shards to retrain, drawn now")] = 0,
     url: Annotated[str | None, typer.Option(help="address of a service that is asked what it serves")] = None,
+    every: Annotated[bool, typer.Option("--all", help="retrain all shards, as where none is named")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="retrain nothing")] = False,
     as_json: Json = False,
 ) -> None:
@@ -49,8 +50,8 @@ def show_verify(
     from training.errors import RequestError
     from training.publish.opening import published_now
 
-    if quick and (shard or sample or at_random):
-        raise RequestError("--quick retrains nothing; leave it out, or --shard, --sample and --random")
+    if quick + every + bool(shard or sample or at_random) > 1:
+        raise RequestError("give one of --quick, --all, or --shard, --sample and --random, which go together")
     workspace = project()
     found = verify(workspace, shards=shard or (), samples=sample or (), at_random=at_random, url=url, quick=quick)
     if as_json:
