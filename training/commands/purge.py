@@ -48,7 +48,7 @@ def show_purge(
         print_json({**found.model_dump(mode="json"), "complete": found.complete})
     else:
         show(found)
-    if found.left:
+    if found.left or found.unread:
         raise typer.Exit(1)
 
 
@@ -72,6 +72,8 @@ def show(found: Purge) -> None:
         Console().print(table)
     for trace in found.traces:
         print(f"{shortened(trace.path)}: {trace.what}")
+    for each in found.unread:
+        print(f"Could not be looked into: {shortened(each)}")
     print("Out of reach, and not looked at:")
     for each in found.unreachable:
         print(f"  {each}")
@@ -84,4 +86,6 @@ def verdict(found: Purge) -> str:
         return f"Nothing was changed. {found.left:,} would have to go; {scanned}."
     if found.left:
         return f"NOT PURGED: {found.left:,} are left; {scanned}."
+    if found.unread:
+        return f"NOT PURGED COMPLETELY: {len(found.unread)} files could not be looked into; repair or remove them."
     return f"Purged: {found.removed:,} removed, nothing is left within reach; {scanned}."

@@ -19,12 +19,13 @@ from training.erasure.certificate import Made, made_for, make_certificate
 from training.erasure.code import git
 from training.erasure.keys import open_signer
 from training.erasure.purge import delete_from_source, purge
+from training.erasure.statement import last_purged
 from training.erasure.verify import answering, shards_of_all, verify
 from training.errors import EraseError
 from training.forgetting.add import add
 from training.forgetting.requests import steps_of
 from training.forgetting.services import withdraw_everywhere
-from training.publish.events import Purged, Verified
+from training.publish.events import Verified
 from training.publish.history import last_generation, read_history
 from training.publish.publish import publish
 from training.publish.withdraw import withdraw
@@ -163,14 +164,14 @@ def ensure_verified(workspace: Workspace, request: str, every_shard: bool) -> No
 
 
 def ensure_purged(workspace: Workspace) -> None:
-    """Unless the ledger says that it was done since this generation was published."""
-    entries = read_history(workspace)
-    last = last_generation(entries)
-    for entry in entries:
-        done = isinstance(entry, Purged) and last is not None and entry.number > last.number
-        if done and isinstance(entry, Purged) and entry.left == 0:
-            logger.info("purged on %s", entry.time)
-            return
+    """Unless it was done, completely, since this generation was published."""
+    before = last_purged(workspace, read_history(workspace))
+    if not isinstance(before, str) and before.complete:
+        logger.info("purged on %s", before.time)
+        return
     found = purge(workspace)
-    if found.left:
-        raise EraseError(f"{found.left} traces are left; `sisa purge --dry-run` names them")
+    if not found.complete:
+        raise EraseError(
+            f"{found.left} traces are left, {len(found.unread)} files could not be looked into; `sisa purge --dry-run` "
+            "names them"
+        )

@@ -22,6 +22,7 @@ from training.errors import PurgeError
 from training.files import sync_folder
 from training.memory.suppressed import Memory
 from training.params import Params
+from training.publish.copies import copies_with
 from training.publish.events import Purged
 from training.publish.history import read_history
 from training.publish.ledger import Ledger
@@ -55,7 +56,8 @@ class Purge(BaseModel):
     """What `sisa purge` came to. ``dry_run``: nothing was removed, and ``left`` is what was found.
 
     ``traces``: what a scan of everything within reach found at the end, file by file. ``source``: forgotten samples
-    whose picture the source still holds. ``unreachable``: what could not be looked at here.
+    whose picture the source still holds. ``unread``: files within reach that could not be looked into, with the reason.
+    ``unreachable``: what is not within reach.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,6 +70,7 @@ class Purge(BaseModel):
     scanned: int
     traces: tuple[Trace, ...]
     source: int
+    unread: tuple[str, ...] = ()
     unreachable: tuple[str, ...]
 
     @property
@@ -84,8 +87,8 @@ class Purge(BaseModel):
 
     @property
     def complete(self) -> bool:
-        """Whether nothing derived is left; the source is another matter."""
-        return not self.dry_run and self.left == 0
+        """Whether everything within reach was looked into and nothing derived is left; the source is another matter."""
+        return not self.dry_run and self.left == 0 and not self.unread
 
 
 def purge(workspace: Workspace, *, dry_run: bool = False, source: bool = False) -> Purge:
@@ -123,7 +126,8 @@ def purge(workspace: Workspace, *, dry_run: bool = False, source: bool = False) 
         scanned=len(files),
         traces=tuple(scanner.traces),
         source=len(held),
-        unreachable=(*unreachable, *scanner.unread),
+        unread=tuple(scanner.unread),
+        unreachable=tuple(unreachable),
     )
     if not dry_run:
         enter(workspace, result)
@@ -158,17 +162,24 @@ def out_of_reach(workspace: Workspace) -> Iterator[str]:
 
 
 def forgotten_in_source(workspace: Workspace, params: Params, memory: Memory) -> list[str]:
-    """Ids of the source's training samples that are forgotten, or have the file of one that is.
+    """Ids of the source's training samples that are forgotten, or have the file of one that is, or its pixels, as the
+    last partition found.
 
     Raises SourceError when there is no source.
     """
     source: Source = open_source(params.data, workspace.source_folder(params), workspace.subjects_file(params))
     secret, samples = memory.secret, memory.samples
+    same = copies_with(workspace, "left out", exact=True) if samples else frozenset()
     contents = {sample.content for sample in samples.values() if sample.content is not None}
     return [
         sample_id
         for sample_id, content in zip(source.train.ids, source.train.contents, strict=True)
-        if samples and (secret.of_id(sample_id) in samples or secret.of_print("content", content).hex() in contents)
+        if samples
+        and (
+            sample_id in same
+            or secret.of_id(sample_id) in samples
+            or secret.of_print("content", content).hex() in contents
+        )
     ]
 
 
@@ -225,7 +236,7 @@ def enter(workspace: Workspace, result: Purge) -> None:
             "removed": result.removed,
             "left": result.left,
             "source": result.source,
-            "unreachable": result.unreachable,
+            "unreachable": (*result.unread, *result.unreachable),
             "findings_sha256": keep(workspace, result),
         }
         ledger.append(Purged.model_validate(said))

@@ -177,8 +177,10 @@ def warnings(verification: Verification | str, purge: Purge | str) -> list[str]:
         found.append("No shard was retrained to verify it.")
     if isinstance(purge, str):
         found.append("Nothing was purged.")
-    elif not purge.complete:
+    elif purge.left:
         found.append(f"{purge.left} traces of earlier generations are left.")
+    elif not purge.complete:
+        found.append(f"{len(purge.unread)} files could not be looked into.")
     return found
 
 

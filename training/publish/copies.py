@@ -228,10 +228,17 @@ def write_copies(workspace: Workspace, copies: Sequence[Copy]) -> None:
     write_if_changed(workspace.copies_file, csv_bytes(("split", "sample", "same", "as", "outcome"), rows))
 
 
-def copies_with(workspace: Workspace, outcome: Outcome) -> frozenset[str]:
-    """The ids of the samples for which the last partition came to this; none where it found no copies."""
+def copies_with(workspace: Workspace, outcome: Outcome, *, exact: bool = False) -> frozenset[str]:
+    """The ids of the training samples for which the last partition came to this; none where it found no copies.
+
+    ``exact``: without those that only look alike.
+    """
     try:
         rows = list(csv.DictReader(io.StringIO(workspace.copies_file.read_text(encoding="utf-8"), newline="")))
     except FileNotFoundError:
         return frozenset()
-    return frozenset(row["sample"] for row in rows if row["outcome"] == outcome)
+    return frozenset(
+        row["sample"]
+        for row in rows
+        if row["outcome"] == outcome and row["split"] == "train" and not (exact and row["same"] == How.LOOK)
+    )
