@@ -29,7 +29,7 @@ from training.erasure.certificate import (
 )
 from training.erasure.contents import check_contents
 from training.erasure.keys import key_file, make_key, open_signer, rotate_key, trusted_keys
-from training.erasure.verify import verify
+from training.erasure.verify import shards_of_all, verify
 from training.errors import CertificateError, KeysError
 from training.forgetting.add import add
 from training.forgetting.requests import list_requests
@@ -198,6 +198,18 @@ def test_certificates_form_a_chain_and_outlive_their_key(done: Project) -> None:
     assert by == old.keyid
     *_, last = check_contents(workspace, earlier, first.payload)
     assert last == "generation 3 was replaced since (by 5), so its files were not compared"
+
+
+def test_a_request_that_found_its_shard_withdrawn_already_names_it_all_the_same(done: Project) -> None:
+    workspace, shard = done.workspace, done.shard(0)
+    make_key(workspace)
+    add(workspace, [shard.ids[0]], name="first")
+    add(workspace, [shard.ids[1]], name="second")  # there is nothing left to withdraw
+    done.stages(*MODELS)
+    assert shards_of_all(workspace, "second") == {0}
+    envelope = read_certificate(make_certificate(workspace, ["second"]).envelope)
+    statement, _ = verify_signature(envelope, trusted_keys(workspace))
+    assert [each.shard for each in statement.predicate.retrained] == [0]
 
 
 def test_a_request_that_nobody_made_is_not_certified(done: Project) -> None:

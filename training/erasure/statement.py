@@ -20,11 +20,11 @@ from training.errors import CertificateError, DamagedError
 from training.evaluation.reports import Absent
 from training.files import read_model, sha256_file
 from training.publish.bring_out import files_of
-from training.publish.events import Certified, Entry, Published, Purged, Verified, Withdrawn
+from training.publish.events import Certified, Entry, Published, Purged, Verified
 from training.publish.history import generation_of, last_generation
 from training.publish.ledger import whole_lines
 from training.publish.opening import published_now
-from training.publish.progress import Progress, follow
+from training.publish.progress import Progress, follow, shards_touched
 from training.publish.record import ShardRecord
 from training.report.cells import Cell, Value
 from training.report.history import read_kept
@@ -100,13 +100,8 @@ def salted(salt: bytes, sample_id: str) -> str:
 
 
 def retrained(entries: Sequence[Entry], requests: Sequence[str]) -> list[Retrained]:
-    """The shards that were withdrawn for these requests, as they were when the first was asked, and as they are."""
-    shards = {
-        shard
-        for entry in entries
-        if isinstance(entry, Withdrawn) and set(entry.requests) & set(requests)
-        for shard in entry.shards
-    }
+    """The shards that these requests touched, as they were when the first was asked, and as they are."""
+    shards = {shard for request in requests for shard in shards_touched(entries, request)}
     first = min(part.asked.number for name in requests for part in parts_of(entries, name))
     published = [entry for entry in entries if isinstance(entry, Published)]
     before = records([entry for entry in published if entry.number < first][-1:])

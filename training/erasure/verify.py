@@ -35,9 +35,11 @@ from training.erasure.source import check_source
 from training.errors import LedgerError, RequestError
 from training.files import sha256_file
 from training.forgetting.services import addresses
-from training.publish.events import Verified, Withdrawn
+from training.publish.events import Verified
+from training.publish.history import read_history
 from training.publish.ledger import Ledger
 from training.publish.opening import published_now
+from training.publish.progress import shards_touched
 from training.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -103,16 +105,15 @@ def choose(bundle: Bundle, shards: Collection[int], samples: Sequence[str], at_r
 def shards_of(bundle: Bundle, sample: str) -> set[int]:
     """The shards that a forgotten sample, or subject, lay in. Raises RequestError when it was not forgotten here.
 
-    As the withdrawals for its requests tell; where no model saw it, the shard that it would be placed in.
+    As the ledger tells of its requests; where no model saw it, the shard that it would be placed in.
     """
     memory, params = bundle.memory, bundle.params
     if memory is None or not memory.suppresses(sample):
         raise RequestError(
             f"{sample!r} was not forgotten here, or was reinstated; `sisa where` says what is known of it"
         )
-    requests = set(memory.asked[memory.secret.of_id(sample)])
-    withdrawn = [entry for entry in bundle.entries if isinstance(entry, Withdrawn) and requests & set(entry.requests)]
-    found = {shard for entry in withdrawn for shard in entry.shards}
+    requests = memory.asked[memory.secret.of_id(sample)]
+    found = {shard for request in requests for shard in shards_touched(bundle.entries, request)}
     if found:
         return found
     if params.data.subjects != "none" and not sample.startswith(SUBJECT):
@@ -127,10 +128,8 @@ def answering(workspace: Workspace) -> set[int]:
 
 
 def shards_of_all(workspace: Workspace, request: str) -> set[int]:
-    """The shards whose models were withdrawn for a request, and that answer again."""
-    withdrawn = [entry for entry in Bundle(workspace).entries if isinstance(entry, Withdrawn)]
-    touched = {shard for entry in withdrawn if request in entry.requests for shard in entry.shards}
-    return touched & answering(workspace)
+    """The shards that a request touched, and that answer again."""
+    return answering(workspace) & shards_touched(read_history(workspace), request)
 
 
 def retrain_all(

@@ -108,6 +108,18 @@ def withdrawn_for(
         yield from [each for each in named if each.withdrawn is None] or named or done[-1:]
 
 
+def shards_touched(entries: Sequence[Entry], request: str) -> frozenset[int]:
+    """The shards that were withdrawn for a request, and those that were away when it came: they may have held its
+    samples, and there was nothing left to withdraw."""
+    touched: set[int] = set()
+    for position, entry in enumerate(entries):
+        if isinstance(entry, Withdrawn) and request in entry.requests:
+            touched |= set(entry.shards)
+        elif isinstance(entry, Requested) and entry.request == request:
+            touched |= set(follow(entries[:position]).away)
+    return frozenset(touched)
+
+
 def certified(entries: Sequence[Entry]) -> frozenset[str]:
     """Requests that a certificate names and that did not grow since."""
     named: dict[str, bool] = {}
