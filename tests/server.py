@@ -180,7 +180,7 @@ class Server:
         """As an operator does; what is still there after that is killed."""
         self.process.terminate()
         try:
-            self.process.wait(30)
+            self.process.wait(60)  # a request at work is waited for, and may take the 30 s of serve.timeout_seconds
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

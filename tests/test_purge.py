@@ -29,6 +29,8 @@ from training.publish.memory import open_memory
 from training.publish.opening import published_now
 from training.workspace import Workspace
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="session")
 def forgotten(tmp_path_factory: pytest.TempPathFactory) -> Project:
@@ -173,7 +175,6 @@ def test_a_forgotten_picture_is_known_by_its_file_and_by_its_pixels(
     assert forgotten_in_source(workspace, workspace.read_params(), memory) == ["cat/2.png"]
 
 
-@pytest.mark.heavy
 def test_before_it_old_state_lies_everywhere_and_after_it_nowhere_within_reach(
     reproduced: Project, tmp_path: Path
 ) -> None:
@@ -230,7 +231,6 @@ def test_before_it_old_state_lies_everywhere_and_after_it_nowhere_within_reach(
     assert clone.manifest()["shards"] == project.manifest()["shards"]
 
 
-@pytest.mark.heavy
 def test_with_source_forgotten_pictures_of_an_image_folder_are_deleted(create: Callable[..., Project]) -> None:
     project = create("project", data__source="imagefolder", data__root="pictures", sisa__slices=1)
     pictures(project)
