@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
+from training.erasure.bundle import Bundle
 from training.erasure.certificate import (
     ForRequester,
     check_ids,
@@ -29,7 +30,7 @@ from training.erasure.certificate import (
 )
 from training.erasure.contents import check_contents
 from training.erasure.keys import key_file, make_key, open_signer, rotate_key, trusted_keys
-from training.erasure.verify import shards_of_all, verify
+from training.erasure.verify import shards_of_request, verify
 from training.errors import CertificateError, KeysError
 from training.forgetting.add import add
 from training.forgetting.requests import list_requests
@@ -75,7 +76,7 @@ def test_a_certificate_says_what_the_ledger_says(done: Project) -> None:
     make_key(workspace)
     verify(workspace, shards=[1])
     made = make_certificate(workspace, ["ticket"])
-    statement, _ = verify_signature(read_certificate(made.envelope), trusted_keys(workspace))
+    statement, _ = verify_signature(read_certificate(made.files.envelope), trusted_keys(workspace))
     said = statement.predicate
     assert said.summary == (
         "Nothing was purged. 1 sample of ticket is no longer in what the published models were trained on."
@@ -90,16 +91,19 @@ def test_a_certificate_says_what_the_ledger_says(done: Project) -> None:
     assert len(statement.subject) == 4
     assert isinstance(said.verified, dict)
     assert [each["shard"] for each in said.verified["retrained"]] == [1]
-    assert last_entry(done)["statement_sha256"] == hashlib.sha256(read_certificate(made.envelope).payload).hexdigest()
-    sentences = list(check_contents(workspace, statement, read_certificate(made.envelope).payload))
+    assert (
+        last_entry(done)["statement_sha256"]
+        == hashlib.sha256(read_certificate(made.files.envelope).payload).hexdigest()
+    )
+    sentences = list(check_contents(workspace, statement, read_certificate(made.files.envelope).payload))
     assert sentences[-1] == "the 4 files that it certifies are those that are published"
 
 
 def test_ids_are_known_to_who_has_the_salt_and_to_nobody_else(done: Project) -> None:
     make_key(done.workspace)
     made = make_certificate(done.workspace)
-    sent = read_for_requester(made.for_requesters[0])
-    statement, _ = verify_signature(read_certificate(made.envelope), trusted_keys(done.workspace))
+    sent = read_for_requester(made.files.for_requesters[0])
+    statement, _ = verify_signature(read_certificate(made.files.envelope), trusted_keys(done.workspace))
     (digest,) = statement.predicate.requests[0].samples
     (sample,) = sent.samples
     assert digest == hmac.new(bytes.fromhex(sent.salt), sample.encode(), "sha256").hexdigest()
@@ -108,15 +112,18 @@ def test_ids_are_known_to_who_has_the_salt_and_to_nobody_else(done: Project) -> 
         check_ids(statement, sent.model_copy(update={"salt": SALT}))
     with pytest.raises(CertificateError, match="says nothing of another"):
         check_ids(statement, ForRequester(request="another", salt=SALT, samples=()))
-    assert stat.S_IMODE(made.for_requesters[0].stat().st_mode) == 0o600
-    assert f'"{sample}"' not in made.envelope.read_text() + made.html.read_text() + made.markdown.read_text()
+    assert stat.S_IMODE(made.files.for_requesters[0].stat().st_mode) == 0o600
+    assert (
+        f'"{sample}"'
+        not in made.files.envelope.read_text() + made.files.html.read_text() + made.files.markdown.read_text()
+    )
 
 
 def test_securesystemslib_alone_verifies_it(done: Project) -> None:
     """Nothing of this project is needed: an envelope, a public key in PEM, and the library."""
     public = make_key(done.workspace)
     made = make_certificate(done.workspace)
-    envelope = Envelope.from_dict(json.loads(made.envelope.read_text()))
+    envelope = Envelope.from_dict(json.loads(made.files.envelope.read_text()))
     pem = (done.folder / f"models/keys/{public.keyid}.pem").read_bytes()
     key = SSlibKey.from_crypto(load_pem_public_key(pem))
     assert envelope.verify([key], 1) == {public.keyid: key}
@@ -135,7 +142,7 @@ def signed(done_base: Project, tmp_path_factory: pytest.TempPathFactory) -> Iter
         patch.setenv("SISA_SIGNING_KEY", str(folder / "key.pem"))
         project = done_base.copy(folder / "project")
         make_key(project.workspace)
-        yield project, make_certificate(project.workspace).envelope.read_bytes()
+        yield project, make_certificate(project.workspace).files.envelope.read_bytes()
 
 
 @given(st.data())
@@ -167,7 +174,7 @@ def test_another_workspace_does_not_know_it(done: Project, signed: tuple[Project
 def test_a_file_that_was_exchanged_after_it_was_certified_is_noticed(done: Project) -> None:
     make_key(done.workspace)
     made = make_certificate(done.workspace)
-    envelope = read_certificate(made.envelope)
+    envelope = read_certificate(made.files.envelope)
     statement, _ = verify_signature(envelope, trusted_keys(done.workspace))
     next(done.workspace.onnx_folder.glob("shard-0-*")).write_bytes(b"another")
     with pytest.raises(CertificateError, match="is not the file that is certified"):
@@ -177,7 +184,7 @@ def test_a_file_that_was_exchanged_after_it_was_certified_is_noticed(done: Proje
 def test_certificates_form_a_chain_and_outlive_their_key(done: Project) -> None:
     workspace = done.workspace
     make_key(workspace)
-    first = read_certificate(make_certificate(workspace).envelope)
+    first = read_certificate(make_certificate(workspace).files.envelope)
     assert uncertified(read_history(workspace)) == []
     assert [item.step for item in list_requests(workspace)] == ["certified"]
     with pytest.raises(CertificateError, match="no request that is carried out and not certified yet"):
@@ -189,7 +196,7 @@ def test_certificates_form_a_chain_and_outlive_their_key(done: Project) -> None:
     old = open_signer(workspace).public_key
     new = rotate_key(workspace)
     assert old.keyid != new.keyid
-    envelope = read_certificate(make_certificate(workspace).envelope)
+    envelope = read_certificate(make_certificate(workspace).files.envelope)
     statement, by = verify_signature(envelope, trusted_keys(workspace))
     assert by == new.keyid
     assert statement.predicate.previous == hashlib.sha256(first.payload).hexdigest()
@@ -206,8 +213,8 @@ def test_a_request_that_found_its_shard_withdrawn_already_names_it_all_the_same(
     add(workspace, [shard.ids[0]], name="first")
     add(workspace, [shard.ids[1]], name="second")  # there is nothing left to withdraw
     done.stages(*MODELS)
-    assert shards_of_all(workspace, "second") == {0}
-    envelope = read_certificate(make_certificate(workspace, ["second"]).envelope)
+    assert shards_of_request(Bundle(workspace), "second") == {0}
+    envelope = read_certificate(make_certificate(workspace, ["second"]).files.envelope)
     statement, _ = verify_signature(envelope, trusted_keys(workspace))
     assert [each.shard for each in statement.predicate.retrained] == [0]
 

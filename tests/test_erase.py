@@ -50,7 +50,7 @@ def test_it_runs_to_its_end_and_typed_again_does_nothing_more(reproduced: Projec
     assert said == ["published", "requested", "withdrawn", "published", "verified", "purged", "certified"]
     assert project.run("git", "log", "--format=%s", "-2").stdout.split("\n")[:2] == ["Certify ticket", "Forget ticket"]
     assert project.run("git", "status", "--porcelain").stdout == ""
-    (sent,) = (project.workspace.requesters_folder).rglob("*.json")
+    (sent,) = (project.workspace.erasure.requesters).rglob("*.json")
     assert project.workspace.short(sent) in out
 
     before = project.workspace.ledger_file.read_bytes()

@@ -157,8 +157,7 @@ def test_only_stages_and_the_command_print(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_is_short_enough_to_be_read(module: str) -> None:
-    limit = 300 if module == "training.workspace" else 250  # that one is a list of paths
-    assert len(MODULES[module].read_text().splitlines()) <= limit
+    assert len(MODULES[module].read_text().splitlines()) <= 250
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("training.evaluation.")])

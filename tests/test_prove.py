@@ -96,6 +96,15 @@ def test_a_changed_proof_proves_nothing(trained: Project, change: object) -> Non
         check_proof(proof.model_copy(update=change(proof)), trained.workspace.ledger_export)  # type: ignore[operator]
 
 
+def test_a_proof_that_holds_no_digits_where_some_belong_is_none(trained: Project, tmp_path: Path) -> None:
+    text = prove(trained.workspace, "included", trained.victim(1, 1)).to_bytes().decode()
+    document = json.loads(text)
+    document["models"][0]["key"] = "not hexadecimal"
+    (tmp_path / "proof.json").write_text(json.dumps(document))
+    with pytest.raises(ProofError, match="is not a proof"):
+        read_proof(tmp_path / "proof.json")
+
+
 def test_a_proof_of_absence_speaks_of_every_shard(trained: Project) -> None:
     proof = prove(trained.workspace, "excluded", "never-seen")
     check_proof(proof, trained.workspace.ledger_export)

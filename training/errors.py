@@ -71,6 +71,10 @@ class DvcError(SisaError):
     """DVC failed; what it printed says why."""
 
 
+class GitError(SisaError):
+    """git failed; the message has what it said."""
+
+
 class DrillError(SisaError):
     """A drill cannot be carried out as asked."""
 

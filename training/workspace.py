@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from training.blocks import BLOCKS, block_folder, block_of
+from training.erasure_files import ErasureFiles
 from training.errors import ParamsError
 from training.experiments import in_experiment, project_of
 from training.locks import hold
@@ -196,20 +197,9 @@ class Workspace:
     def ledger_file(self) -> Path:
         return self.memory_folder / "ledger.jsonl"
 
-    def findings_file(self, sha256: str) -> Path:  # what `sisa verify` or `sisa purge` found, by its content
-        return self.memory_folder / f"findings/{sha256}.json"
-
     @property
-    def certificates_folder(self) -> Path:
-        return self.memory_folder / "certificates"
-
-    @property
-    def requesters_folder(self) -> Path:  # what is sent to them; deleted by the next purge
-        return self.memory_folder / "requesters"
-
-    @property
-    def keys_folder(self) -> Path:  # public ones, for git
-        return self.project_root / "models/keys"
+    def erasure(self) -> ErasureFiles:  # what is kept of a deletion
+        return ErasureFiles(self.memory_folder, self.project_root / "models/keys")
 
     @property
     def ledger_export(self) -> Path:  # for git

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+from safetensors import safe_open
+from safetensors.numpy import save
 
 PROJECT, BEFORE = (Path(argument) for argument in sys.argv[1:3])
 FORGOTTEN = os.environ["FORGOTTEN"]
@@ -35,7 +37,7 @@ def write_json(name: str, document: object) -> bytes:
 
 
 def rewrite_ledger(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
-    """Both copies, every link made anew."""
+    """Both copies, every link computed again."""
     entries = [json.loads(line) for line in (PROJECT / LEDGERS[0]).read_text().splitlines()]
     lines, previous = [], "0" * 64
     for number, entry in enumerate(change(entries), start=1):
@@ -71,6 +73,24 @@ def carry(content: bytes, **provenance: str) -> bytes:
     for entry in model.metadata_props:
         entry.value = provenance.get(entry.key, entry.value)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Its weights, and what it says of itself."""
+    with safe_open(path, framework="np") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return weights, json.loads(file.metadata()["sisa"])["record"]
+
+
+def write_checkpoint(path: Path, weights: dict[str, Any], record: dict[str, Any]) -> None:
+    """With digests that fit."""
+    content = json.dumps({name: value for name, value in record.items() if name != "seconds"}, sort_keys=True).encode()
+    for name in sorted(weights):
+        array = np.asarray(weights[name], order="C")
+        content += f"{name} {array.dtype} {array.shape}\0".encode() + array.tobytes()
+    document = {"record": record, "content": sha256(content)}
+    document["sha256"] = sha256(json.dumps(document, sort_keys=True).encode())
+    path.write_bytes(save(weights, {"sisa": json.dumps(document, sort_keys=True)}))
 
 
 def commitment(shard: int, model: str) -> dict[str, Any]:

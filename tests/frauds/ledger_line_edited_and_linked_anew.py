@@ -1,4 +1,4 @@
-"""The request was made a year ago: its time is another one, and every link of the ledger is made anew."""
+"""The request was made a year ago: its time is another one, and every link of the ledger is computed again."""
 
 from forgery import rewrite_ledger
 

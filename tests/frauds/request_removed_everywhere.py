@@ -1,4 +1,4 @@
-"""Request and withdrawal are gone from the ledger, its links made anew, and the suppression memory is gone."""
+"""Request and withdrawal are gone from the ledger, its links computed again, and the suppression memory is gone."""
 
 from forgery import PROJECT, rewrite_ledger
 

@@ -34,9 +34,9 @@ def make(
     workspace = project()
     made = make_certificate(workspace, request or ())
     print(made.summary)
-    for path in (made.envelope, made.html, made.markdown):
+    for path in (made.files.envelope, made.files.html, made.files.markdown):
         print(workspace.short(path))
-    for path in made.for_requesters:
+    for path in made.files.for_requesters:
         print(f"{workspace.short(path)}: to be sent with it; the next `sisa purge` deletes it here")
 
 

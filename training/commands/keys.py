@@ -28,7 +28,7 @@ def new() -> None:
     public = make_key(workspace)
     print(f"private key: {key_file(workspace)}. Back it up; whoever has it can sign.")
     show_key(public)
-    print(f"To be committed: {workspace.short(workspace.keys_folder)}/{public.keyid}.pem")
+    print(f"To be committed: {workspace.short(workspace.erasure.keys)}/{public.keyid}.pem")
 
 
 @keys.command()

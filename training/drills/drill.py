@@ -7,12 +7,9 @@ project; "retrained" in another one, ``.drills/NAME/scratch``, that never holds 
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +19,7 @@ from pydantic import ValidationError
 from serving.ensemble.manifest import Manifest
 from training.drills import dvc
 from training.drills.project_copy import begin
+from training.environment import environment
 from training.errors import DrillError
 from training.files import write_atomic
 from training.params import Params
@@ -87,7 +85,7 @@ def run_drill(
             **drill.about,
             "seed": drill.params.seed,
             "recipe": {part: document[part] for part in Recipe.model_fields},  # data.root as written, no path of here
-            "environment": environment(),
+            "environment": environment("torch", "onnxruntime", "dvc", "scikit-learn"),
             "columns": columns,
             "identical": identical(home) if "retrained" in columns else None,
         }
@@ -146,12 +144,3 @@ def published(workspace: Workspace) -> Manifest:
         return Manifest.model_validate_json(workspace.manifest_file.read_bytes())
     except (FileNotFoundError, ValidationError) as error:
         raise DrillError(f"{workspace.manifest_file} is missing or damaged; start again with --fresh") from error
-
-
-def environment() -> dict[str, str]:
-    """What the numbers were made with and on."""
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "onnxruntime", "dvc", "scikit-learn")},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }

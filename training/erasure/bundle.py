@@ -17,7 +17,7 @@ from training.learning import FrozenNetwork
 from training.memory.suppressed import Memory, read_memory
 from training.params import Params
 from training.publish.events import Entry
-from training.publish.history import absent, last_published, read_history
+from training.publish.history import absent, last_published, read_history, remembered_batches
 from training.publish.opening import published_now
 from training.publish.record import ShardRecord
 from training.workspace import Workspace
@@ -48,7 +48,7 @@ class Bundle:
     def memory(self) -> Memory | None:
         """What is forgotten; None where nothing ever was."""
         memory = read_memory(self.workspace.secret_file, self.workspace.suppressed_file)
-        if memory is None and any(entry.event == "requested" for entry in self.entries):
+        if memory is None and remembered_batches(self.entries):
             raise UncheckedError(
                 f"{self.workspace.secret_file} is not here, so what was forgotten is not known; verify where the "
                 "models were made, or restore .sisa/ from its backup"
@@ -81,7 +81,7 @@ class Bundle:
 
     @cached_property
     def plans(self) -> dict[int, ShardPlan]:
-        """By shard what today's samples, parameters and code call for, computed anew."""
+        """By shard what today's samples, parameters and code call for, computed again."""
         weights = initial_weights_digest(self.workspace.root, self.params.network)
         plans = {}
         for shard_id in self.params.sisa.shards:

@@ -24,9 +24,9 @@ from training.erasure.statement import make_statement, parts_of, salted
 from training.errors import CertificateError
 from training.files import json_bytes, write_atomic
 from training.publish.asked import asked_for
-from training.publish.events import Certified, Entry
+from training.publish.events import Certified, Entry, Hex
 from training.publish.history import generation_of, last_generation, read_history
-from training.publish.ledger import Ledger
+from training.publish.opening import open_ledger
 from training.publish.progress import certified, follow
 from training.workspace import Workspace
 
@@ -40,12 +40,12 @@ class ForRequester(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     request: str
-    salt: str
+    salt: Hex
     samples: tuple[str, ...]
 
 
-class Made(BaseModel):
-    """A certificate that was signed: the envelope, its readable twins, and what each requester is sent."""
+class Files(BaseModel):
+    """Of a certificate: the envelope, its readable twins, and what each requester is sent."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,6 +53,14 @@ class Made(BaseModel):
     html: Path
     markdown: Path
     for_requesters: tuple[Path, ...]
+
+
+class Made(BaseModel):
+    """A certificate that was signed. ``summary``: its own."""
+
+    model_config = ConfigDict(frozen=True)
+
+    files: Files
     summary: str
 
 
@@ -66,8 +74,8 @@ def make_certificate(workspace: Workspace, requests: Sequence[str] = ()) -> Made
         raise CertificateError("this is an experiment; certify in the project")
     signer = open_signer(workspace)
     with workspace.publish_lock():
-        ledger = Ledger(workspace.ledger_file, workspace.ledger_export)
-        entries = ledger.reconcile()
+        ledger = open_ledger(workspace)
+        entries = ledger.read()
         names = list(requests) or uncertified(entries)
         if not names:
             raise CertificateError("there is no request that is carried out and not certified yet")
@@ -102,24 +110,23 @@ def made_for(workspace: Workspace, request: str) -> Made | None:
         if isinstance(entry, Certified) and request in entry.requests:
             if request in uncertified(entries) or entry.generation != generation_of(last):
                 return None
-            made = files_of(workspace, entry.generation, entry.statement_sha256, len(entry.requests))
-            if not made.envelope.is_file():
+            files = files_of(workspace, entry.generation, entry.statement_sha256, len(entry.requests))
+            if not files.envelope.is_file():
                 return None
-            statement = Statement.model_validate_json(read_certificate(made.envelope).payload)
-            return made.model_copy(update={"summary": statement.predicate.summary})
+            statement = Statement.model_validate_json(read_certificate(files.envelope).payload)
+            return Made(files=files, summary=statement.predicate.summary)
     return None
 
 
-def files_of(workspace: Workspace, generation: int, digest: str, requests: int) -> Made:
+def files_of(workspace: Workspace, generation: int, digest: str, requests: int) -> Files:
     """Where a certificate lies; ``digest``: of its statement, in hex."""
     name = f"generation-{generation}-{digest[:12]}"
-    home, sent = workspace.certificates_folder / name, workspace.requesters_folder / name
-    return Made(
+    home, sent = workspace.erasure.certificates / name, workspace.erasure.requesters / name
+    return Files(
         envelope=home / "certificate.json",
         html=home / "certificate.html",
         markdown=home / "certificate.md",
         for_requesters=tuple(sent / f"{number}.json" for number in range(requests)),
-        summary="",
     )
 
 
@@ -133,14 +140,14 @@ def write_all(
     """The envelope last: where it is, the rest is."""
     html, markdown = render(statement, next(iter(envelope.signatures)))
     said, digest = statement.predicate, hashlib.sha256(envelope.payload).hexdigest()
-    made = files_of(workspace, said.generation, digest, len(asked)).model_copy(update={"summary": said.summary})
-    for path, (name, ids) in zip(made.for_requesters, asked.items(), strict=True):
+    files = files_of(workspace, said.generation, digest, len(asked))
+    for path, (name, ids) in zip(files.for_requesters, asked.items(), strict=True):
         sent = ForRequester(request=name, salt=salts[name].hex(), samples=tuple(ids))
         write_atomic(path, json_bytes(sent.model_dump(mode="json")), mode=0o600)
-    write_atomic(made.html, html.encode())
-    write_atomic(made.markdown, markdown.encode())
-    write_atomic(made.envelope, json_bytes(envelope.to_dict()))
-    return made
+    write_atomic(files.html, html.encode())
+    write_atomic(files.markdown, markdown.encode())
+    write_atomic(files.envelope, json_bytes(envelope.to_dict()))
+    return Made(files=files, summary=said.summary)
 
 
 def uncertified(entries: Sequence[Entry]) -> list[str]:

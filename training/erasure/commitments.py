@@ -9,7 +9,7 @@ from training.publish.transcript import commit
 
 
 def check_transcript(bundle: Bundle) -> str:
-    """Each model's root, computed anew from its shard file, is the one that was committed to when it was published."""
+    """Each model's root, computed again from its shard file, is the one that was committed to when it was published."""
     last, memory = last_published(bundle.entries), bundle.memory
     committed = {} if last is None else {each.shard: each for each in last.transcript}
     answering = [shard for shard, record in bundle.records.items() if record.sha256 is not None]
@@ -24,4 +24,4 @@ def check_transcript(bundle: Bundle) -> str:
         each = committed[shard_id]
         if commit(memory.secret, shard_id, each.model, bundle.shard(shard_id)) != each:
             raise VerifyError(f"the ledger commits to other samples for shard {shard_id} than its shard file holds")
-    return f"the Merkle roots of {len(answering)} models, computed anew, are those that the ledger committed to"
+    return f"the Merkle roots of {len(answering)} models, computed again, are those that the ledger committed to"

@@ -7,7 +7,6 @@ was stopped. It ends at the first step that fails.
 from __future__ import annotations
 
 import logging
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,18 +14,20 @@ from pydantic import BaseModel, ConfigDict
 
 from training.data.requests import readable_requests
 from training.dvc import run_dvc
-from training.erasure.certificate import Made, made_for, make_certificate
-from training.erasure.code import git
+from training.erasure.bundle import Bundle
+from training.erasure.certificate import Files, made_for, make_certificate
 from training.erasure.keys import open_signer
 from training.erasure.purge import delete_from_source, purge
 from training.erasure.statement import last_purged
-from training.erasure.verify import answering, shards_of_all, verify
+from training.erasure.verify import answering, shards_of_request, verify
 from training.errors import EraseError
+from training.files import sha256_file
 from training.forgetting.add import add
 from training.forgetting.requests import steps_of
 from training.forgetting.services import withdraw_everywhere
+from training.git import ask_git, run_git
 from training.publish.events import Verified
-from training.publish.history import last_generation, read_history
+from training.publish.history import read_history
 from training.publish.publish import publish
 from training.publish.withdraw import withdraw
 from training.workspace import Workspace
@@ -84,16 +85,18 @@ def erase(
         say(7, "certify")
         made = made_for(workspace, request) or make_certificate(workspace, [request])
         enter_into_git(workspace, f"Certify {request}", commit)
-    return Erased(request=request, summary=made.summary, send=(made.envelope, made.html, *existing(made)))
+    return Erased(
+        request=request, summary=made.summary, send=(made.files.envelope, made.files.html, *existing(made.files))
+    )
 
 
 def say(step: int, what: str) -> None:
     logger.info("%d of %d: %s", step, STEPS, what)
 
 
-def existing(made: Made) -> list[Path]:
+def existing(files: Files) -> list[Path]:
     """What requesters are sent, until a later purge deletes it."""
-    return [path for path in made.for_requesters if path.is_file()]
+    return [path for path in files.for_requesters if path.is_file()]
 
 
 def ask(workspace: Workspace, request: str, sample_ids: Sequence[str], reference: str | None) -> None:
@@ -132,7 +135,7 @@ def retrain(workspace: Workspace, request: str) -> None:
 def enter_into_git(workspace: Workspace, message: str, commit: bool) -> None:
     """Commit dvc.lock and the ledger's export, where they changed. Raises EraseError with what to type instead."""
     files = ["dvc.lock", workspace.short(workspace.ledger_export)]
-    changed = git(workspace, "status", "--porcelain", "--", *files)
+    changed = ask_git(workspace, "status", "--porcelain", "--", *files)
     if changed is None:
         raise EraseError(f"{workspace.root} is not in a git repository, which an erasure is recorded in; `git init`")
     if not changed:
@@ -142,19 +145,19 @@ def enter_into_git(workspace: Workspace, message: str, commit: bool) -> None:
             f"dvc.lock and the ledger are to be committed: `git add {' '.join(files)} && git commit -m {message!r}`, "
             "then the same command again (or with --commit)"
         )
-    for command in (["add", "--", *files], ["commit", "--quiet", "--message", message, "--only", "--", *files]):
-        done = subprocess.run(["git", *command], cwd=workspace.root, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise EraseError(f"`git {' '.join(command)}` failed: {(done.stderr or done.stdout).strip()}")
+    run_git(workspace, "add", "--", *files)
+    run_git(workspace, "commit", "--quiet", "--message", message, "--only", "--", *files)
 
 
 def ensure_verified(workspace: Workspace, request: str, every_shard: bool) -> None:
     """Unless the ledger says that what is published was verified, these shards retrained."""
-    wanted = answering(workspace) if every_shard else shards_of_all(workspace, request)
-    last = last_generation(read_history(workspace))
-    for entry in read_history(workspace):
-        same = isinstance(entry, Verified) and last is not None and entry.manifest_sha256 == last.manifest_sha256
-        if same and isinstance(entry, Verified) and entry.passed and wanted <= set(entry.retrained):
+    bundle = Bundle(workspace)
+    wanted = answering(bundle) if every_shard else shards_of_request(bundle, request)
+    manifest = sha256_file(workspace.manifest_file)
+    for entry in bundle.entries:
+        if not isinstance(entry, Verified) or entry.manifest_sha256 != manifest:
+            continue
+        if entry.passed and wanted <= set(entry.retrained):
             logger.info("verified on %s", entry.time)
             return
     found = verify(workspace, shards=wanted, quick=not wanted)

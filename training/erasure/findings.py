@@ -110,5 +110,5 @@ def keep(workspace: Workspace, findings: BaseModel) -> str:
     """Write findings; the hex SHA-256 that names them."""
     content = json_bytes(findings.model_dump(mode="json"))
     sha256 = hashlib.sha256(content).hexdigest()
-    write_atomic(workspace.findings_file(sha256), content, mode=0o600)
+    write_atomic(workspace.erasure.findings(sha256), content, mode=0o600)
     return sha256

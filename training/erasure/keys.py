@@ -83,7 +83,7 @@ def open_signer(workspace: Workspace) -> CryptoSigner:
 
 def trusted_keys(workspace: Workspace) -> Mapping[str, SSlibKey]:
     """By id every public key in ``models/keys``. Raises KeysError when one is damaged."""
-    return {key.keyid: key for key in map(read_public, sorted(workspace.keys_folder.glob("*.pem")))}
+    return {key.keyid: key for key in map(read_public, sorted(workspace.erasure.keys.glob("*.pem")))}
 
 
 def read_public(path: Path) -> SSlibKey:
@@ -114,7 +114,7 @@ def _write(workspace: Workspace, path: Path) -> SSlibKey:
 
 
 def _publish(workspace: Workspace, key: SSlibKey) -> None:
-    write_atomic(workspace.keys_folder / f"{key.keyid}.pem", public_pem(key).encode())
+    write_atomic(workspace.erasure.keys / f"{key.keyid}.pem", public_pem(key).encode())
 
 
 def _passphrase() -> bytes | None:

@@ -3,7 +3,7 @@
 A proof is a file of its own: whoever has it and the ledger's export can check it, without workspace, secret or models.
 It gives away the keys of these models' leaves, and with them nothing but what it proves: other samples are digests of
 digests in it. What the commitments are: training/publish/transcript.py. That a tree's leaves are sorted, on which
-absence rests, is seen by whoever computes its root anew from the samples, as `sisa verify` does.
+absence rests, is seen by whoever computes its root again from the samples, as `sisa verify` does.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from training.chain.merkle import merkle_path, root_of_path
 from training.data.prints import NOTHING
 from training.data.store import load_shard
 from training.errors import ProofError, UncheckedError
-from training.publish.events import Commitment, Entry, Published
+from training.publish.events import Commitment, Entry, Hex, Published
 from training.publish.history import last_published, read_history
 from training.publish.ledger import parse, whole_lines
 from training.publish.memory import open_memory
-from training.publish.transcript import MARK, commit, leaves_of, mark_of_id, mark_of_pixels, model_key
+from training.publish.transcript import MARK, commit_to, leaves_of, mark_of_id, mark_of_pixels, model_key
 from training.workspace import Workspace
 
 Claim = Literal["included", "excluded"]
@@ -35,9 +35,9 @@ class Leaf(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    leaf: str
+    leaf: Hex
     position: int
-    path: tuple[str, ...]
+    path: tuple[Hex, ...]
 
 
 class ModelProof(BaseModel):
@@ -48,7 +48,7 @@ class ModelProof(BaseModel):
 
     shard: int
     model: str
-    key: str
+    key: Hex
     of_id: tuple[Leaf, ...]
     of_pixels: tuple[Leaf, ...] = ()
 
@@ -62,7 +62,7 @@ class Proof(BaseModel):
     version: Literal[1] = 1
     claim: Claim
     sample: str
-    pixels: str | None
+    pixels: Hex | None
     generation: int
     entry: int
     models: tuple[ModelProof, ...]
@@ -90,10 +90,11 @@ def prove(workspace: Workspace, claim: Claim, sample: str, picture: Path | None 
     trees, pixels = {}, None if picture is None else pixels_of(picture)
     for each in last.transcript:
         samples = load_shard(workspace.shard_file(each.shard))
-        if commit(memory.secret, each.shard, each.model, samples) != each:
-            raise ProofError(f"{samples.path} does not hold what the ledger committed to for shard {each.shard}")
         key = model_key(memory.secret, each.model)
-        trees[each.shard] = key, leaves_of(key, samples)
+        leaves = leaves_of(key, samples)
+        if commit_to(each.shard, each.model, key, leaves) != each:
+            raise ProofError(f"{samples.path} does not hold what the ledger committed to for shard {each.shard}")
+        trees[each.shard] = key, leaves
         if sample in samples.ids:
             upright = samples.prints["upright"][samples.ids.index(sample)].tobytes()
             pixels = pixels if upright == NOTHING else upright.hex()

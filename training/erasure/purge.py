@@ -11,23 +11,24 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
-from training.data.source import Source, open_source
+from training.data.duplicates import match_files
+from training.data.reading import last_reading, remembered
+from training.data.source import open_source
 from training.dvc import ask_dvc
-from training.erasure.code import git
 from training.erasure.findings import keep
 from training.erasure.scan import Scanner, Trace, files_below
 from training.erasure.superseded import superseded
-from training.erasure.traces import cache_folder, local_folder, places, remotes
+from training.erasure.traces import Stores, find_stores, places
 from training.errors import PurgeError
 from training.files import sync_folder
+from training.git import ask_git
 from training.memory.suppressed import Memory
 from training.params import Params
 from training.publish.copies import copies_with
 from training.publish.events import Purged
 from training.publish.history import read_history
-from training.publish.ledger import Ledger
 from training.publish.memory import open_memory
-from training.publish.opening import published_now
+from training.publish.opening import open_ledger, published_now
 from training.publish.progress import follow
 from training.workspace import Workspace
 
@@ -104,19 +105,19 @@ def purge(workspace: Workspace, *, dry_run: bool = False, source: bool = False) 
     entries = read_history(workspace)
     with workspace.publish_lock():
         memory, manifest = open_memory(workspace, entries), published_now(workspace)
-    params, wanted = workspace.read_params(), superseded(entries, manifest, memory)
+    stores, params, wanted = find_stores(workspace), workspace.read_params(), superseded(entries, manifest, memory)
     if source and not dry_run:
         delete_from_source(workspace)
     held = forgotten_in_source(workspace, params, memory)
-    cleared, unreachable = [], [*ELSEWHERE, *out_of_reach(workspace)]
-    for place in tqdm(places(workspace), desc="purge", unit="place", leave=False, disable=None):
+    cleared, unreachable = [], [*ELSEWHERE, *out_of_reach(stores)]
+    for place in tqdm(places(workspace, stores), desc="purge", unit="place", leave=False, disable=None):
         found = place.find()
         if found and not dry_run:
             logger.info("%s: %d to remove", place.name, len(found))
             place.empty()
         cleared.append(Cleared(place=place.name, found=len(found), left=len(place.find()) if found else 0))
     scanner = Scanner(wanted)
-    files = list(within_reach(workspace, params))
+    files = list(within_reach(workspace, params, stores))
     scanner.scan(files)
     result = Purge(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -144,21 +145,20 @@ def refuse_half_done(workspace: Workspace) -> None:
         raise PurgeError(
             "the pipeline is not up to date (`dvc status`); run `dvc repro`, commit dvc.lock, and purge then"
         )
-    if git(workspace, "status", "--porcelain", "--", "dvc.lock") != "":
+    if ask_git(workspace, "status", "--porcelain", "--", "dvc.lock") != "":
         raise PurgeError(
             "dvc.lock is not committed: until it is, git has one that calls for earlier models. "
             "`git add dvc.lock models/ledger.jsonl && git commit`, and purge then"
         )
 
 
-def out_of_reach(workspace: Workspace) -> Iterator[str]:
+def out_of_reach(stores: Stores) -> Iterator[str]:
     """What this workspace uses and cannot look into."""
-    for name, address in remotes(workspace).items():
-        if local_folder(workspace, address) is None:
+    for name, address in stores.remotes.items():
+        if stores.folder(name) is None:
             yield f"remote {name} ({address}): emptied through DVC, but not looked into"
-    cache = cache_folder(workspace)
-    if not cache.is_relative_to(workspace.root):
-        yield f"DVC's cache {cache}: others may use it; `dvc gc -w --projects …` there, naming all of them"
+    if not stores.has_own_cache:
+        yield f"DVC's cache {stores.cache}: others may use it; `dvc gc -w --projects …` there, naming all of them"
 
 
 def forgotten_in_source(workspace: Workspace, params: Params, memory: Memory) -> list[str]:
@@ -167,20 +167,14 @@ def forgotten_in_source(workspace: Workspace, params: Params, memory: Memory) ->
 
     Raises SourceError when there is no source.
     """
-    source: Source = open_source(params.data, workspace.source_folder(params), workspace.subjects_file(params))
-    secret, samples = memory.secret, memory.samples
-    same = copies_with(workspace, "left out", exact=True) if samples else frozenset()
-    contents = {sample.content for sample in samples.values() if sample.content is not None}
-    return [
-        sample_id
-        for sample_id, content in zip(source.train.ids, source.train.contents, strict=True)
-        if samples
-        and (
-            sample_id in same
-            or secret.of_id(sample_id) in samples
-            or secret.of_print("content", content).hex() in contents
-        )
-    ]
+    if not memory.samples:
+        return []
+    digests = remembered(workspace, params, last_reading(workspace))
+    table = workspace.subjects_file(params)
+    train = open_source(params.data, workspace.source_folder(params), table, digests).train
+    found = {match.index for match in match_files(memory.secret, memory.samples, train.ids, train.contents)}
+    same = copies_with(workspace, "left out", exact=True)
+    return [sample_id for index, sample_id in enumerate(train.ids) if index in found or sample_id in same]
 
 
 def delete_from_source(workspace: Workspace) -> int:
@@ -212,24 +206,21 @@ def delete_pictures(workspace: Workspace, params: Params, ids: Sequence[str]) ->
     logger.info("deleted %d forgotten pictures from %s; `dvc repro` takes note", len(ids), workspace.short(folder))
 
 
-def within_reach(workspace: Workspace, params: Params) -> Iterator[Path]:
+def within_reach(workspace: Workspace, params: Params, stores: Stores) -> Iterator[Path]:
     """Every file that is looked into: all of the workspace but git's, the environment's and the source; local remotes;
     DVC's cache, wherever it is."""
     root = workspace.root
     yield from files_below(
         root, [root / ".git", root / ".venv", root / ".uv", workspace.source_folder(params), workspace.suppressed_file]
     )
-    cache = cache_folder(workspace)
-    elsewhere = [cache] if not cache.is_relative_to(root) else []
-    elsewhere += [folder for address in remotes(workspace).values() if (folder := local_folder(workspace, address))]
-    for folder in elsewhere:
-        if not folder.is_relative_to(root):
+    for folder in (stores.cache, *map(stores.folder, stores.remotes)):
+        if folder is not None and not folder.is_relative_to(root):
             yield from files_below(folder)
 
 
 def enter(workspace: Workspace, result: Purge) -> None:
     with workspace.publish_lock():
-        ledger = Ledger(workspace.ledger_file, workspace.ledger_export)
+        ledger = open_ledger(workspace)
         said = {
             **ledger.stamp(),
             "generation": result.generation,

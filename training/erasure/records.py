@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from pathlib import Path
 
 import onnx
@@ -14,6 +13,7 @@ from training.engine.export import environments_of
 from training.erasure.bundle import Bundle
 from training.errors import UncheckedError, VerifyError
 from training.files import sha256_file
+from training.git import ask_git
 from training.publish.history import generation_of, last_generation, remembered_batches, withdrawn_models
 from training.publish.ledger import whole_lines
 from training.publish.progress import follow
@@ -29,9 +29,9 @@ def check_ledger(bundle: Bundle) -> str:
     ]
     if missing:
         raise VerifyError(f"{missing[0]} lacks entries that the other copy has; `sisa publish` extends it")
-    committed = in_git(bundle)
+    committed = ask_git(workspace, "show", "HEAD:./models/ledger.jsonl")  # None where git has none
     ours = b"".join(whole_lines(workspace.ledger_file))
-    if committed is not None and not ours.startswith(committed):
+    if committed is not None and not ours.startswith(committed.encode()):
         raise VerifyError(
             "the ledger does not continue the one that git has (HEAD:models/ledger.jsonl): entries were changed or "
             "removed since; docs/ledger.md says how to find out which"
@@ -45,18 +45,6 @@ def check_ledger(bundle: Bundle) -> str:
         )
     continued = "" if committed is None else ", which continue git's"
     return f"{len(entries)} linked entries in two equal copies{continued}; the suppression memory is theirs"
-
-
-def in_git(bundle: Bundle) -> bytes | None:
-    """The ledger as it was committed last; None where git has none."""
-    root = bundle.workspace.root
-    try:
-        shown = subprocess.run(
-            ["git", "show", "HEAD:./models/ledger.jsonl"], cwd=root, capture_output=True, check=False
-        )
-    except FileNotFoundError:
-        return None
-    return shown.stdout if shown.returncode == 0 else None
 
 
 def check_requests(bundle: Bundle) -> str:
@@ -148,7 +136,7 @@ def check_keys(bundle: Bundle) -> str:
                 "code, initial weights or features are others now: verify with those of the commit that has this "
                 "generation, or run `dvc repro`"
             )
-    return f"the key chains of {len(bundle.records)} shards, computed anew from their samples, are those in the ledger"
+    return f"the key chains of {len(bundle.records)} shards, computed again from their samples, are those in the ledger"
 
 
 def check_checkpoints(bundle: Bundle) -> str:

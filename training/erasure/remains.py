@@ -15,7 +15,7 @@ from training.publish.copies import copies_with
 
 
 def check_forgotten(bundle: Bundle) -> str:
-    """No forgotten sample is in a shard file, the test split or a file of features: by id, file, pixels or look.
+    """No forgotten sample is in a shard file or the test split: by id, file, pixels or look.
 
     A copy that stays on purpose (``data.duplicates: report``, or it was reinstated) is counted, not refused.
     """

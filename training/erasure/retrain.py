@@ -41,7 +41,7 @@ def own_workspace(project: Workspace) -> Iterator[Workspace]:
 
     Nothing that the project has trained is in it. Raises BusyError when another verification is running.
     """
-    folder = project.memory_folder / "verify"
+    folder = project.erasure.verification
     with hold(project.locks_folder, "verify", "sisa verify", wait=False):
         if folder.exists():
             remove(folder)  # of a killed one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -45,6 +45,9 @@ class _Answer(BaseModel):
     predictions: list[_Prediction]
 
 
+Said = TypeVar("Said", bound=BaseModel)
+
+
 def check_service(bundle: Bundle, url: str) -> str:
     """It says that it serves the last generation and its models, and answers some test pictures as those do here.
 
@@ -55,7 +58,7 @@ def check_service(bundle: Bundle, url: str) -> str:
     token = os.environ.get("SISA_API_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT) as client:
-        served = _Description.model_validate(asked(client, "GET", "/v1/ensemble", _Description))
+        served = asked(client, "GET", "/v1/ensemble", _Description)
         if last is None or (served.generation, served.manifest_sha256) != (expected, last.manifest_sha256):
             raise VerifyError(
                 f"{url} serves generation {served.generation}, manifest {served.manifest_sha256}; the ledger ends with "
@@ -65,7 +68,7 @@ def check_service(bundle: Bundle, url: str) -> str:
         if {shard.shard: shard.sha256 for shard in served.shards} != models:
             raise VerifyError(f"{url} answers from other models than generation {expected} has")
         images = np.ascontiguousarray(load_shard(bundle.workspace.test_file).images[:IMAGES])
-        answer = _Answer.model_validate(asked(client, "POST", "/v1/predict/npy", _Answer, npy(images)))
+        answer = asked(client, "POST", "/v1/predict/npy", _Answer, npy(images))
     off = np.abs(np.array([each.probabilities for each in answer.predictions]) - answers_here(bundle, images)).max()
     if answer.generation != expected or off > TOLERANCE:
         raise VerifyError(
@@ -75,7 +78,7 @@ def check_service(bundle: Bundle, url: str) -> str:
     return f"{url} serves generation {expected} and its models, and answers {len(images)} test pictures as they do here"
 
 
-def asked(client: httpx.Client, method: str, path: str, model: type[BaseModel], content: bytes | None = None) -> Any:
+def asked(client: httpx.Client, method: str, path: str, model: type[Said], content: bytes | None = None) -> Said:
     """The body of a 200. Raises UncheckedError when there is none, VerifyError when it is something else."""
     try:
         answer = client.request(method, path, content=content, headers={"content-type": "application/x-npy"})

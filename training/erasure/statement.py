@@ -11,11 +11,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from training.environment import environment
 from training.erasure.code import commit_of
 from training.erasure.findings import Verification
 from training.erasure.predicate import Asked, Compared, Erasure, Retrained, Statement, Subject
 from training.erasure.purge import ELSEWHERE, Purge
-from training.erasure.verify import environment
+from training.erasure.verify import PACKAGES
 from training.errors import CertificateError, DamagedError
 from training.evaluation.reports import Absent
 from training.files import read_model, sha256_file
@@ -64,7 +65,7 @@ def make_statement(
             entries=len(lines),
             head=hashlib.sha256(lines[-1]).hexdigest(),
             code=commit_of(workspace),
-            environment=environment(),
+            environment=environment(*PACKAGES),
             out_of_reach=list(ELSEWHERE if isinstance(purge, str) else purge.unreachable),
             previous=next((e.statement_sha256 for e in reversed(entries) if isinstance(e, Certified)), None),
         ),
@@ -135,7 +136,7 @@ def last_verified(workspace: Workspace, entries: Sequence[Entry]) -> Verificatio
     if not chosen:
         return "this generation was not verified; `sisa verify` does"
     try:
-        return read_model(workspace.findings_file(chosen[0].findings_sha256), TypeAdapter(Verification))
+        return read_model(workspace.erasure.findings(chosen[0].findings_sha256), TypeAdapter(Verification))
     except DamagedError as error:
         return f"this generation was verified, but its findings cannot be read: {error}"
 
@@ -147,7 +148,7 @@ def last_purged(workspace: Workspace, entries: Sequence[Entry]) -> Purge | str:
     if not made:
         return "nothing was purged since this generation was published; `sisa purge` does"
     try:
-        return read_model(workspace.findings_file(made[-1].findings_sha256), TypeAdapter(Purge))
+        return read_model(workspace.erasure.findings(made[-1].findings_sha256), TypeAdapter(Purge))
     except DamagedError as error:
         return f"it was purged, but what was found cannot be read: {error}"
 

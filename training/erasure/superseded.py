@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.ensemble.manifest import Manifest
-from training.data.duplicates import How, match_files, match_pictures
+from training.data.duplicates import How, by_print, match_files, match_pictures
 from training.data.prints import NOTHING
 from training.memory.suppressed import Memory
 from training.publish.events import Entry, Imported, Published
@@ -27,10 +27,9 @@ class Superseded:
     memory: Memory | None
 
     @cached_property
-    def contents(self) -> frozenset[str]:
+    def contents(self) -> Set[str]:
         """Digests of forgotten samples' files, under the secret, in hex."""
-        samples = () if self.memory is None else self.memory.samples.values()
-        return frozenset(sample.content for sample in samples if sample.content is not None)
+        return frozenset() if self.memory is None else by_print(self.memory.samples, "content").keys()
 
     def shows(self, content: bytes) -> bool:
         """Whether a file is a forgotten picture's; ``content``: its SHA-256."""

@@ -10,8 +10,9 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -23,6 +24,7 @@ from training.data.store import Shard, load_shard, readable_shards
 from training.dvc import ask_dvc
 from training.errors import DamagedError
 from training.files import remove
+from training.git import ask_git, run_git
 from training.publish.opening import published_now
 from training.workspace import Workspace
 
@@ -39,7 +41,7 @@ class Place:
     empty: Callable[[], object]
 
 
-def places(workspace: Workspace) -> list[Place]:
+def places(workspace: Workspace, stores: Stores) -> list[Place]:
     """Every place that can be reached from here, in the order in which they are emptied."""
     dvc = workspace.root / ".dvc"
     here = [
@@ -47,14 +49,13 @@ def places(workspace: Workspace) -> list[Place]:
         Place("experiments", lambda: experiments(workspace), lambda: remove_experiments(workspace)),
         folder_place("temporary experiments", dvc / "tmp/exps"),
         folder_place("run-cache", dvc / "cache/runs"),
-        *own_cache(workspace),
-        *remote_places(workspace),
+        *object_places(workspace, stores),
         folder_place("drills", workspace.drills_folder),
         Place("bentos", lambda: list(map(str, old_bentos(workspace))), lambda: remove_all(old_bentos(workspace))),
         Place("members index", lambda: names(old_tables(workspace)), lambda: remove_all(old_tables(workspace))),
         Place("features", lambda: names(old_features(workspace)), lambda: remove_all(old_features(workspace))),
-        folder_place("verifications", workspace.memory_folder / "verify"),
-        folder_place("requesters' salts", workspace.requesters_folder),
+        folder_place("verifications", workspace.erasure.verification),
+        folder_place("requesters' salts", workspace.erasure.requesters),
     ]
     return [*here, *(image_place(workspace, engine) for engine in ENGINES if shutil.which(engine))]
 
@@ -80,16 +81,41 @@ def remove_all(paths: Collection[Path]) -> None:
 # DVC's own.
 
 
+@dataclass(frozen=True)
+class Stores:
+    """Where DVC keeps objects. ``cache``: its folder. ``remotes``: by name the address, as it is configured."""
+
+    root: Path
+    cache: Path
+    remotes: Mapping[str, str]
+
+    @property
+    def has_own_cache(self) -> bool:
+        """Whether the cache lies in the workspace; else others may use it too, and what they need is not known here."""
+        return self.cache.is_relative_to(self.root)
+
+    def folder(self, remote: str) -> Path | None:
+        """The folder of a remote, relative to .dvc where it is not absolute; None where it is on another machine."""
+        address = self.remotes[remote]
+        return None if re.match(r"^[a-z0-9+]+://", address) else (self.root / ".dvc" / address).resolve()
+
+
+def find_stores(workspace: Workspace) -> Stores:
+    """Asks DVC, which takes most of a second each time."""
+    cache = (workspace.root / ask_dvc(workspace, "cache", "dir").strip()).resolve()
+    remotes = re.findall(r"^remote\.(.+)\.url=(.+)$", ask_dvc(workspace, "config", "--list"), re.M)
+    return Stores(workspace.root, cache, dict(remotes))
+
+
 def experiments(workspace: Workspace) -> list[str]:
     """The references that git keeps of experiments, also of failed and stashed ones."""
-    done = subprocess.run(
-        ["git", "for-each-ref", "--format=%(refname)", "refs/exps"],
-        cwd=workspace.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.split()
+    return (ask_git(workspace, "for-each-ref", "--format=%(refname)", "refs/exps") or "").split()
+
+
+def remove_experiments(workspace: Workspace) -> None:
+    ask_dvc(workspace, "exp", "remove", "-A", "-q")
+    for reference in experiments(workspace):  # what that leaves: stashes, and those of failed runs
+        run_git(workspace, "update-ref", "-d", reference)
 
 
 def queued(workspace: Workspace) -> list[str]:
@@ -100,75 +126,39 @@ def queued(workspace: Workspace) -> list[str]:
     return [line.split()[0] for line in out.splitlines() if re.match(r"^[0-9a-f]{7}\s", line)]
 
 
-def remove_experiments(workspace: Workspace) -> None:
-    ask_dvc(workspace, "exp", "remove", "-A", "-q")
-    for reference in experiments(workspace):  # what that leaves: stashes, and those of failed runs
-        subprocess.run(["git", "update-ref", "-d", reference], cwd=workspace.root, check=True)
-
-
-def cache_folder(workspace: Workspace) -> Path:
-    return (workspace.root / ask_dvc(workspace, "cache", "dir").strip()).resolve()
-
-
-def own_cache(workspace: Workspace) -> Iterator[Place]:
-    """DVC's cache, unless it lies elsewhere: others may use it too, and what they need is not known here."""
-    folder = cache_folder(workspace)
-    if folder.is_relative_to(workspace.root):
-        yield Place(
-            "DVC's cache",
-            finder(workspace, folder / "files/md5"),
-            lambda: ask_dvc(workspace, "gc", "-w", "-f"),
-        )
-
-
-def remotes(workspace: Workspace) -> dict[str, str]:
-    """By name the address of every remote that DVC knows, as it is configured."""
-    found = re.findall(r"^remote\.(.+)\.url=(.+)$", ask_dvc(workspace, "config", "--list"), re.M)
-    return dict(found)
-
-
-def local_folder(workspace: Workspace, address: str) -> Path | None:
-    """The folder of a remote, relative to .dvc where it is not absolute; None where it is on another machine."""
-    return None if re.match(r"^[a-z0-9+]+://", address) else (workspace.root / ".dvc" / address).resolve()
-
-
-def remote_places(workspace: Workspace) -> Iterator[Place]:
-    for name, address in remotes(workspace).items():
-        folder = local_folder(workspace, address)
-        collect = collector(workspace, name)
+def object_places(workspace: Workspace, stores: Stores) -> Iterator[Place]:
+    """The cache and every remote, each with what dvc.lock does not call for."""
+    used = used_objects(workspace, stores.cache)
+    if stores.has_own_cache:
+        own = partial(unused, stores.cache / "files/md5", used)
+        yield Place("DVC's cache", own, partial(ask_dvc, workspace, "gc", "-w", "-f"))
+    for name in stores.remotes:
+        folder, collect = stores.folder(name), partial(collect_garbage, workspace, name)
         if folder is None:
             yield Place(f"remote {name}", list, collect)  # DVC can empty it, and nobody can look into it from here
         else:
-            yield Place(f"remote {name}", finder(workspace, folder / "files/md5"), collect)
+            yield Place(f"remote {name}", partial(unused, folder / "files/md5", used), collect)
             yield folder_place(f"remote {name}, run-cache", folder / "runs")
 
 
-def finder(workspace: Workspace, folder: Path) -> Callable[[], list[str]]:
-    return lambda: unused(workspace, folder)
+def collect_garbage(workspace: Workspace, remote: str) -> None:
+    ask_dvc(workspace, "push", "-q", "-r", remote)  # or it may lack what is used, and DVC warns
+    ask_dvc(workspace, "gc", "-w", "-c", "-r", remote, "-f")
 
 
-def collector(workspace: Workspace, remote: str) -> Callable[[], object]:
-    def collect() -> None:
-        ask_dvc(workspace, "push", "-q", "-r", remote)  # or it may lack what is used, and DVC warns
-        ask_dvc(workspace, "gc", "-w", "-c", "-r", remote, "-f")
-
-    return collect
-
-
-def unused(workspace: Workspace, store: Path) -> list[str]:
-    """Objects of a cache or remote that dvc.lock does not call for, by their names there."""
-    used = used_objects(workspace)
+def unused(store: Path, used: Set[str]) -> list[str]:
+    """Objects of a cache or remote that are not used, by their names there."""
     return [
         path.name for path in sorted(store.rglob("*")) if path.is_file() and path.parent.name + path.name not in used
     ]
 
 
-def used_objects(workspace: Workspace) -> set[str]:
+def used_objects(workspace: Workspace, cache: Path) -> set[str]:
     """The MD5 of every output in dvc.lock, and of every file of those that are folders."""
     lock = yaml.safe_load((workspace.root / "dvc.lock").read_text(encoding="utf-8"))
     used = {out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
     for name in [name for name in used if name.endswith(".dir")]:
-        listing = cache_folder(workspace) / "files/md5" / name[:2] / name[2:]
+        listing = cache / "files/md5" / name[:2] / name[2:]
         used |= {entry["md5"] for entry in json.loads(listing.read_bytes())} if listing.is_file() else set()
     return used
 

@@ -7,15 +7,13 @@ so a model that saw others may carry the right one.
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import random
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 
 from training.data.placement import SUBJECT, assign_slots, placement_key
+from training.environment import environment
 from training.erasure.bundle import Bundle
 from training.erasure.code import check_code, commit_of
 from training.erasure.commitments import check_transcript
@@ -36,7 +34,6 @@ from training.errors import LedgerError, RequestError
 from training.files import sha256_file
 from training.forgetting.services import addresses
 from training.publish.events import Verified
-from training.publish.history import read_history
 from training.publish.ledger import Ledger
 from training.publish.opening import published_now
 from training.publish.progress import shards_touched
@@ -44,6 +41,7 @@ from training.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
+PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "dvc")  # whose versions are written down
 QUICK = {
     "requests": check_requests,
     "manifest": check_manifest,
@@ -91,15 +89,17 @@ def verify(
 
 def choose(bundle: Bundle, shards: Collection[int], samples: Sequence[str], at_random: int) -> list[int]:
     """The shards to retrain, in order. Raises as ``verify`` does."""
-    known = [shard.shard for shard in bundle.manifest.voters if shard.earlier_slice is None]
-    if wrong := set(shards) - set(known):
-        raise RequestError(f"shard {min(wrong)} does not answer; those that do are {', '.join(map(str, known))}")
-    chosen = set(shards) | {shard for sample in samples for shard in shards_of(bundle, sample)} & set(known)
-    left = sorted(set(known) - chosen)
+    known = answering(bundle)
+    if wrong := set(shards) - known:
+        raise RequestError(
+            f"shard {min(wrong)} does not answer; those that do are {', '.join(map(str, sorted(known)))}"
+        )
+    chosen = set(shards) | {shard for sample in samples for shard in shards_of(bundle, sample)} & known
+    left = sorted(known - chosen)
     if at_random > len(left):
         raise RequestError(f"{at_random} more shards were asked for at random, there are {len(left)}")
     chosen |= set(random.SystemRandom().sample(left, at_random))
-    return sorted(chosen) if shards or samples or at_random else known
+    return sorted(chosen if shards or samples or at_random else known)
 
 
 def shards_of(bundle: Bundle, sample: str) -> set[int]:
@@ -122,14 +122,14 @@ def shards_of(bundle: Bundle, sample: str) -> set[int]:
     return {assign_slots([sample], len(params.sisa.shards), params.sisa.slices, params.seed, key)[0][0]}
 
 
-def answering(workspace: Workspace) -> set[int]:
+def answering(bundle: Bundle) -> set[int]:
     """The shards that answer with all their slices."""
-    return {shard.shard for shard in Bundle(workspace).manifest.voters if shard.earlier_slice is None}
+    return {shard.shard for shard in bundle.manifest.voters if shard.earlier_slice is None}
 
 
-def shards_of_all(workspace: Workspace, request: str) -> set[int]:
+def shards_of_request(bundle: Bundle, request: str) -> set[int]:
     """The shards that a request touched, and that answer again."""
-    return answering(workspace) & shards_touched(read_history(workspace), request)
+    return answering(bundle) & shards_touched(bundle.entries, request)
 
 
 def retrain_all(
@@ -144,7 +144,7 @@ def retrain_all(
     with own_workspace(bundle.workspace) as workspace:
         for number, shard_id in enumerate(chosen, start=1):
             logger.info("verifying shard %d, %d of %d: training it from scratch", shard_id, number, len(chosen))
-            checks.append(judge(f"shard {shard_id}", lambda: retrain_one(bundle, shard_id, workspace, retrained)))  # noqa: B023
+            checks.append(judge(f"shard {shard_id}", partial(retrain_one, bundle, shard_id, workspace, retrained)))
     return checks
 
 
@@ -178,7 +178,7 @@ def enter(
             entries=entries,
             head=head,
             code=commit_of(workspace),
-            environment=environment(),
+            environment=environment(*PACKAGES),
             checks=tuple(checks),
             retrained=tuple(retrained),
             service=service,
@@ -199,13 +199,3 @@ def enter(
                 )
             )
     return found
-
-
-def environment() -> dict[str, str]:
-    """What verified, and on what."""
-    packages = ("torch", "onnx", "onnxruntime", "numpy", "dvc")
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }

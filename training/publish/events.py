@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from training.publish.record import ShardRecord
+
+Hex = Annotated[str, StringConstraints(pattern="^([0-9a-f]{2})*$")]
 
 
 class _Entry(BaseModel):

@@ -17,7 +17,7 @@ from training.errors import DamagedError, MemoryLostError, PublishError
 from training.memory.suppressed import Memory
 from training.publish.bring_out import as_release, bring_out, digests, read_models
 from training.publish.candidate import read_release
-from training.publish.events import Commitment, Entry, Published
+from training.publish.events import Entry, Published
 from training.publish.fallback import with_earlier_slices
 from training.publish.history import last_published, published_models, withdrawn_models
 from training.publish.ledger import Ledger
@@ -121,10 +121,8 @@ def let_out(
     if last is None or last.release_sha256 != digest:
         read_models(workspace, release)
         check_models(workspace, release)
-    transcript: tuple[Commitment, ...] = ()
     if memory is not None:
         release = with_earlier_slices(workspace, entries, memory, release, workspace.read_params().serve.quorum)
-        transcript = commitments(workspace, memory.secret, entries, release, records)
     manifest = bring_out(
         workspace,
         ledger,
@@ -141,7 +139,9 @@ def let_out(
                     for shard in manifest.shards
                     if shard.earlier_slice is not None
                 },
-                "transcript": transcript,
+                "transcript": ()
+                if memory is None
+                else commitments(workspace, memory.secret, entries, release, records),
             }
         ),
         trained=True,

@@ -38,7 +38,7 @@ def commitments(
 ) -> tuple[Commitment, ...]:
     """For each model that answers with all its slices; those that were published before keep theirs.
 
-    Left out is a model whose samples are not at hand.
+    Left out is a model whose samples are not here.
     """
     last = last_published(entries)
     known = {each.model: each for each in last.transcript} if last is not None else {}
@@ -60,7 +60,11 @@ def commitments(
 def commit(secret: Secret, shard_id: int, model: str, samples: Shard) -> Commitment:
     """``model``: hex SHA-256 of the file that was trained on the samples."""
     key = model_key(secret, model)
-    leaves = leaves_of(key, samples)
+    return commit_to(shard_id, model, key, leaves_of(key, samples))
+
+
+def commit_to(shard_id: int, model: str, key: bytes, leaves: Sequence[bytes]) -> Commitment:
+    """``leaves``: as ``leaves_of`` makes them with the model's key."""
     digest = hashlib.sha256(key).hexdigest()
     return Commitment(shard=shard_id, model=model, leaves=len(leaves), root=merkle_root(leaves), key_sha256=digest)
 
