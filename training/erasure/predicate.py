@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 SCOPE = (
     "The published models are, bit for bit, those that training on the retained samples alone comes to, by this code, "
-    "these parameters and this environment; the verification below says which shards were trained again to see that.",
+    "these parameters and this environment; the verification says which shards were trained again to see that.",
     "It is a statement about a procedure that can be audited. Weights alone cannot show what they were not trained on "
     "(Thudi et al., USENIX Security 2022).",
     "It says nothing of weights that training started from, nor of test pictures, nor of what older models answered "

@@ -195,7 +195,7 @@ def evidence(workspace: Workspace) -> list[Compared]:
         return [Compared(what=what, before=nothing, after=nothing) for what in EVIDENCE.values()]
     now, earlier = kept[-1], kept[-2] if len(kept) > 1 else None
     first = "no generation before this one was reported here"
-    few = f"{now.list.pictures} pictures are too few to tell anything, at least {FEW} are needed"
+    few = f"too few pictures to tell anything: {now.list.pictures}, at least {FEW} are needed"
     found = []
     for name, what in EVIDENCE.items():
         if name != "accuracy_mean" and 0 < now.list.pictures < FEW:
