@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from serving.ensemble.loading import Ensemble
 from serving.ensemble.manifest import Forgotten, Release, ShardEntry
 from training.errors import DamagedError
-from training.stages.candidate import PIXELS, open_candidate, predict
+from training.evaluation.candidate import PIXELS, open_candidate, predict
 from training.workspace import Workspace
 
 RELEASE = Release(

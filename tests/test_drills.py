@@ -9,13 +9,23 @@ import pytest
 from conftest import MODELS, Project, run_stages
 
 from training.data.forget_list import ids_digest
-from training.drills.choice import backdoor_drill, drawn, forget_drill
+from training.drills.choice import Chosen, backdoor_drill, drawn, forget_drill
 from training.drills.drill import Drill, run_drill
 from training.drills.dvc import rebuild_report
 from training.drills.project_copy import DVC_CONFIG, begin
 from training.errors import DrillError, ParamsError
 from training.report.cells import Value
-from training.report.drill_results import DrillResult, Step, read_drill
+from training.report.drill_results import (
+    ATTACKS,
+    QUICK,
+    RETRAINING,
+    DrillResult,
+    ForgetResult,
+    Identical,
+    Step,
+    read_drill,
+    sentences_of,
+)
 from training.workspace import Workspace
 
 Create = Callable[..., Project]
@@ -44,15 +54,23 @@ def backdoor(project: Project, *, found: float = 1.0, include_forgotten: bool = 
 
 
 def forget(
-    project: Project, samples: int, *, seed: int | None = None, name: str = "forget", include_forgotten: bool = False
+    project: Project,
+    samples: int | None = None,
+    *,
+    seed: int | None = None,
+    name: str = "forget",
+    include_forgotten: bool = False,
+    cheat: bool = False,
+    **chosen: Any,
 ) -> Drill:
     return forget_drill(
         project.workspace,
-        samples=samples,
+        Chosen(samples, **chosen),
         seed=seed,
         name=name,
         command="sisa drill forget",
         include_forgotten=include_forgotten,
+        cheat=cheat,
     )
 
 
@@ -85,7 +103,7 @@ def test_a_forget_drill_draws_samples_by_the_seed_and_more_of_them_exchange_none
     assert forget(project, 20).sample_ids == first
     assert forget(project, 30).sample_ids[:20] == first
     assert forget(project, 20, seed=1).sample_ids != first
-    with pytest.raises(DrillError, match="there are 1442 to train on, and some must stay"):
+    with pytest.raises(DrillError, match="1442 samples: there are 1442 to train on, and some must stay"):
         forget(project, 1442)
 
 
@@ -168,17 +186,17 @@ def values(result: DrillResult, step: Step) -> dict[str, float]:
     return {name: cell.value for name, cell in result.columns[step].cells.items() if isinstance(cell, Value)}
 
 
-def in_process(workspace: Workspace) -> None:
+def in_process(workspace: Workspace, *stages: str) -> None:
     """What a drill asks DVC for, without DVC."""
-    run_stages(workspace, *MODELS, "evaluate", "membership", "backdoor")
+    run_stages(workspace, *(MODELS[:3] if stages == ("schedule",) else (*MODELS, *stages)))
 
 
 def test_a_forget_drill_equals_training_from_scratch_and_leaves_the_project_alone(project: Project) -> None:
     before, runs = project.contents("."), list[Workspace]()
 
-    def run(workspace: Workspace) -> None:
+    def run(workspace: Workspace, *stages: str) -> None:
         runs.append(workspace)
-        in_process(workspace)
+        in_process(workspace, *stages)
 
     result = run_drill(project.workspace, forget(project, 30), run=run)
     after = project.contents(".")
@@ -230,6 +248,31 @@ def test_a_backdoor_works_until_its_samples_are_forgotten(create: Create) -> Non
     assert before["attack_baseline"] < 0.1
     assert after["attack_success"] < 0.2
     assert after["accuracy_mean"] > 0.9
+
+
+@pytest.mark.heavy
+def test_models_that_did_not_forget_are_noticed_by_retraining_and_by_an_attack(create: Create) -> None:
+    changes = {"training__epochs_per_slice": 8, "training__learning_rate": 0.1, "training__augmentation": "none"}
+    project = create("project", sisa__slices=2, **changes)
+    result = run_drill(project.workspace, forget(project, 40, how="memorised", cheat=True), run=in_process)
+    assert isinstance(result, ForgetResult)
+    assert result.identical == Identical(shards=3, of=3)
+    assert result.control is not None
+    assert result.control.shards == (0, 1, 2)
+    lines = {line.name: line for line in result.control.lines}
+    assert (lines[QUICK].after, lines[QUICK].cheated) == ("held", "held")  # no record tells
+    assert (lines[RETRAINING].after, lines[RETRAINING].cheated) == ("held", "failed: shard 0, shard 1, shard 2")
+    told = [name for name in ATTACKS if lines[name].told]
+    assert told
+    assert result.control.holds
+    before, after, cheated = (values(result, step) for step in ("before", "after", "cheated"))
+    for name in told:
+        assert cheated[ATTACKS[name]] == before[ATTACKS[name]] > after[ATTACKS[name]] + 0.1
+    both = result.both_generations
+    assert both is not None
+    assert isinstance(both.own_shard.auc, float)
+    assert both.own_shard.auc > 0.8  # whoever kept the models from before sees what was deleted
+    assert "noticed by sisa verify, attack by" in " ".join(sentences_of(result))
 
 
 @pytest.mark.pipeline

@@ -25,9 +25,9 @@ from training.chain.plan import load_plan
 from training.data.features import Maker, read_features, write_features
 from training.erasure.verify import verify
 from training.errors import DamagedError
+from training.evaluation.candidate import answers, open_candidate, predict
 from training.evaluation.reports import read_metrics
 from training.forgetting.add import add
-from training.stages.candidate import answers, open_candidate, predict
 
 Images = NDArray[Any]
 

@@ -13,7 +13,7 @@ from training.evaluation.membership import (
     roc_curves,
 )
 from training.evaluation.reports import Absent, Attack
-from training.stages.membership import attacked
+from training.evaluation.sets import attacked
 
 every_score = pytest.mark.parametrize(
     "score", [ensemble_loss, ensemble_confidence, own_shard_confidence, likelihood_ratios]

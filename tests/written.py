@@ -28,6 +28,7 @@ TABLES = {
     "training/shard-0.csv": "epoch,slice,loss\n1,0,2.0\n2,0,1.0\n",
     "training/shard-1.csv": "epoch,slice,loss\n1,0,2.5\n2,0,1.5\n",
     "shards.csv": "shard,retained,accuracy\n0,50,0.9\n1,40,0.8\n",
+    "classes.csv": "class,retained,test_samples,mean,vote\na,60,60,0.950000,0.950000\nb,30,40,0.825000,0.825000\n",
     "confusion.csv": "actual,mean,vote\na,a,a\nb,a,b\nb,b,b\n",
     "reliability.csv": "aggregation,confidence,accuracy,samples\nmean,0.5,0.4,2\nvote,0.75,1.0,1\n",
     "shard_count.csv": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from training.commands.command import guarded, project
 
 if TYPE_CHECKING:
     from training.drills.drill import Drill
+    from training.report.drill_results import DrillResult
     from training.workspace import Workspace
 
 drill = typer.Typer(
@@ -23,6 +25,14 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="start again instead of res
 IncludeForgotten = Annotated[
     bool, typer.Option("--include-forgotten", help="train also on what is forgotten but still in the source")
 ]
+
+
+class Choose(StrEnum):
+    RANDOM = "random"
+    MEMORISED = "memorised"
+    NEAR_COPIES = "near-copies"
+
+
 Seed = Annotated[int | None, typer.Option(help="instead of that of params.yaml")]
 
 
@@ -66,23 +76,50 @@ def backdoor(
 @guarded
 def forget(
     *,
-    samples: Annotated[int, typer.Option(min=1, help="random training samples to forget")],
+    samples: Annotated[int | None, typer.Option(min=1, help="how many training samples to forget")] = None,
+    choose: Annotated[
+        Choose, typer.Option(help="which: random ones, what the models memorised most, or what has near copies")
+    ] = Choose.RANDOM,
+    class_name: Annotated[str | None, typer.Option("--class", help="forget all of a class instead")] = None,
+    subject: Annotated[str | None, typer.Option(help="forget a subject instead")] = None,
+    cheat: Annotated[
+        bool,
+        typer.Option("--cheat", help="also pass off models that did not forget, and show which defence notices"),
+    ] = False,
     seed: Seed = None,
     name: Name = "forget",
     include_forgotten: IncludeForgotten = False,
     fresh: Fresh = False,
 ) -> None:
-    """Monitor random samples, forget them, and train from scratch what never had them."""
-    from training.drills.choice import forget_drill
+    """Monitor samples, forget them, and train from scratch what never had them.
 
+    With --cheat it exits with 1 where models that did not forget go unnoticed by `sisa verify` or by every attack.
+    """
+    from training.drills.choice import Chosen, forget_drill
+
+    if [samples, class_name, subject].count(None) != 2:
+        raise typer.BadParameter("give one of --samples, --class and --subject")
+    if samples is None and choose is not Choose.RANDOM:
+        raise typer.BadParameter("--choose goes with --samples")
     workspace = project()
-    chosen = forget_drill(
-        workspace, samples=samples, seed=seed, name=name, command=typed(), include_forgotten=include_forgotten
+    result = carry_out(
+        workspace,
+        forget_drill(
+            workspace,
+            Chosen(samples, choose.value, class_name, subject),
+            seed=seed,
+            name=name,
+            command=typed(),
+            include_forgotten=include_forgotten,
+            cheat=cheat,
+        ),
+        fresh,
     )
-    carry_out(workspace, chosen, fresh)
+    if result.drill == "forget" and result.control is not None and not result.control.holds:
+        raise typer.Exit(1)
 
 
-def carry_out(workspace: Workspace, chosen: Drill, fresh: bool) -> None:
+def carry_out(workspace: Workspace, chosen: Drill, fresh: bool) -> DrillResult:
     """Run the drill, show its result, and bring it into the report."""
     from rich.console import Console
 
@@ -90,9 +127,11 @@ def carry_out(workspace: Workspace, chosen: Drill, fresh: bool) -> None:
     from training.drills.dvc import rebuild_report
     from training.drills.show import show
 
-    show(run_drill(workspace, chosen, fresh=fresh), Console())
+    result = run_drill(workspace, chosen, fresh=fresh)
+    show(result, Console())
     print(workspace.short(workspace.drill_reports / f"{chosen.name}.json"))
     rebuild_report(workspace)
+    return result
 
 
 def typed() -> str:

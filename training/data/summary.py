@@ -43,10 +43,10 @@ class Placement(BaseModel):
 
 
 class Summary(BaseModel):
-    """``retained``, by shard: samples that are trained on. ``image_shape``: (H, W, 3).
+    """``retained``, by shard, ``by_class``, by class: samples that are trained on. ``image_shape``: (H, W, 3).
 
     ``forgotten``: the lists where they are applied, ``monitored``: where they are not; the other one is empty.
-    ``placement``: None where an earlier version partitioned.
+    ``placement`` is None and ``by_class`` empty where an earlier version partitioned.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +55,7 @@ class Summary(BaseModel):
     classes: tuple[str, ...] = Field(min_length=2)
     image_shape: tuple[int, int, Literal[3]]
     retained: tuple[int, ...]
+    by_class: tuple[int, ...] = ()
     forgotten: Lists
     monitored: Lists
     poisoned: Poisoned

@@ -7,12 +7,15 @@ number draws more of them and exchanges none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from training.data.deal import Partition, deal
+from training.data.placement import SUBJECT
 from training.data.requests import read_asked
 from training.data.source import Source, open_source
 from training.drills.drill import Drill
+from training.drills.hard import Hard
 from training.errors import DrillError
 from training.params import Params, check_params
 from training.publish.known import was_sample
@@ -20,30 +23,85 @@ from training.recipe.common.keyed_hash import keyed_hash
 from training.workspace import Workspace
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What a drill forgets: a number of samples, chosen by ``how``, or all of a class or of a subject."""
+
+    samples: int | None = None
+    how: Literal["random", "memorised", "near-copies"] = "random"
+    class_name: str | None = None
+    subject: str | None = None
+
+
+TITLES = {
+    "random": "Forgetting {} random samples",
+    "memorised": "Forgetting the {} most memorised samples",
+    "near-copies": "Forgetting {} samples of which near copies stay",
+}
+
+
 def forget_drill(
-    project: Workspace, *, samples: int, seed: int | None, name: str, command: str, include_forgotten: bool
+    project: Workspace,
+    chosen: Chosen,
+    *,
+    seed: int | None,
+    name: str,
+    command: str,
+    include_forgotten: bool,
+    cheat: bool = False,
 ) -> Drill:
-    """``samples`` random training samples are forgotten, and compared with what never had them.
+    """What is ``chosen`` is forgotten, and compared with what never had it.
 
     ``seed`` None: that of the parameters. ``include_forgotten``: train also on what the project has
-    forgotten and still has in its source. Raises DrillError when that is not allowed, or when too few
-    samples would be left to train on.
+    forgotten and still has in its source. ``cheat``: compare with models that did not forget, too. Raises DrillError
+    when that is not allowed, when there is no such class or subject, or when too few samples would be left.
     """
     params = changed(project.read_params(), seed=seed)
     source = open_source(params.data, project.source_folder(params), project.subjects_file(params))
-    ids = deal_all(project, params, source, include_forgotten).samples.ids
-    if samples >= len(ids):
-        raise DrillError(f"--samples {samples}: there are {len(ids)} to train on, and some must stay")
+    dealt = deal_all(project, params, source, include_forgotten)
+    title, samples, ids = what(dealt, chosen, params.seed)
+    if samples >= len(dealt.samples.ids):
+        raise DrillError(f"{samples} samples: there are {len(dealt.samples.ids)} to train on, and some must stay")
     return Drill(
         name=name,
         kind="forget",
-        title=f"Forgetting {samples} random samples",
+        title=title,
         command=command,
         params=params,
-        sample_ids=drawn(ids, params.seed, "drill forgotten", samples),
-        steps=("before", "after", "retrained"),
+        sample_ids=ids,
+        steps=("before", "after", "retrained", *(("cheated",) if cheat else ())),
         about={"samples": samples},
+        hard=None if ids else hard(chosen),
     )
+
+
+def what(dealt: Partition, chosen: Chosen, seed: int) -> tuple[str, int, tuple[str, ...]]:
+    """Title, number of samples, and forget list; that is empty where models are needed to choose."""
+    samples = dealt.samples
+    if chosen.class_name is not None:
+        if chosen.class_name not in dealt.source.classes:
+            raise DrillError(
+                f"--class {chosen.class_name!r}: there is no such class; the classes are "
+                f"{', '.join(dealt.source.classes)}"
+            )
+        label = dealt.source.classes.index(chosen.class_name)
+        ids = tuple(each for each, of in zip(samples.ids, samples.labels.tolist(), strict=True) if of == label)
+        return f"Forgetting the class {chosen.class_name}, {len(ids)} samples", len(ids), ids
+    if chosen.subject is not None:
+        count = list(samples.subjects).count(chosen.subject)
+        if not count:
+            raise DrillError(f"--subject {chosen.subject!r}: no sample is of this subject (data.subjects)")
+        return f"Forgetting the subject {chosen.subject}, {count} samples", count, (f"{SUBJECT}{chosen.subject}",)
+    if chosen.samples is None:
+        raise DrillError("say what to forget: --samples N, --class NAME or --subject NAME")
+    title = TITLES[chosen.how].format(chosen.samples)
+    if chosen.how != "random":
+        return title, chosen.samples, ()
+    return title, chosen.samples, drawn(samples.ids, seed, "drill forgotten", chosen.samples)
+
+
+def hard(chosen: Chosen) -> Hard | None:
+    return None if chosen.how == "random" else chosen.how
 
 
 def backdoor_drill(

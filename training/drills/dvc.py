@@ -5,10 +5,12 @@ from __future__ import annotations
 from training.dvc import run_dvc
 from training.workspace import Workspace
 
+JUDGED = ("evaluate", "membership", "backdoor")  # by these stages, all that evidence is collected from
 
-def reproduce(workspace: Workspace) -> None:
-    """Bring models and reports to the workspace's parameters and lists: all that evidence is collected from."""
-    run_dvc(workspace, "repro", "evaluate", "membership", "backdoor")
+
+def reproduce(workspace: Workspace, *stages: str) -> None:
+    """Bring ``stages``, with all that they need, to the workspace's parameters and lists."""
+    run_dvc(workspace, "repro", *stages)
 
 
 def rebuild_report(workspace: Workspace) -> None:

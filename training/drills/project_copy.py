@@ -7,6 +7,7 @@ code it would compare models that nothing made comparable, so that is refused.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +59,24 @@ def copy_project(project: Workspace, copy: Workspace) -> None:
             shutil.copy(source, target)
     write_atomic(copy.root / ".dvc/config", DVC_CONFIG.encode())
     copy.drill_reports.mkdir(parents=True)  # a dependency of its report
+
+
+def keep(workspace: Workspace, *homes: Path) -> None:
+    """Copy a workspace as it stands, once more where that was begun before; a model or checkpoint takes no space twice.
+
+    Those are only ever replaced by other files, never written to, so the copies hold them by links.
+    """
+    for home in homes:
+        if home.exists():
+            remove(home)
+        shutil.copytree(workspace.root, home, copy_function=_copy, ignore=shutil.ignore_patterns("tmp", "cache"))
+
+
+def _copy(source: str, target: str) -> None:
+    if Path(source).suffix in (".onnx", ".safetensors"):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
 
 
 def code_digest(project: Workspace) -> str:

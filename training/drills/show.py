@@ -6,21 +6,22 @@ from rich.console import Console
 from rich.table import Table
 
 from training.report.cells import ROWS, Notes
-from training.report.drill_results import DrillResult, columns_of
+from training.report.drill_results import HEADS, DrillResult, columns_of, sentences_of
 
 
 def show(result: DrillResult, console: Console) -> None:
     """The columns beside each other, and below them why a cell is absent."""
     columns, notes = columns_of(result), Notes()
-    table = Table("", "before", "after", "retrained from scratch", title=result.title)
+    table = Table("", *(HEADS[step] for step in columns), title=result.title)
     for row in ROWS:
         table.add_row(row.label, *(notes.mark(column[row.name], row.kind) for column in columns.values()))
     console.print(table)
     for line in notes.lines():
         console.print(line, highlight=False, markup=False)
-    if result.identical is not None:
-        same = result.identical
-        console.print(
-            f"byte for byte the same after forgetting as from scratch: {same.shards} of {same.of} shards",
-            highlight=False,
-        )
+    if result.drill == "forget" and result.control is not None:
+        control = Table("", HEADS["after"], HEADS["cheated"], "notices", title="Models that did not forget")
+        for each in result.control.lines:
+            control.add_row(each.name, each.after, each.cheated, "yes" if each.told else "no")
+        console.print(control)
+    for sentence in sentences_of(result):
+        console.print(sentence, highlight=False, markup=False)

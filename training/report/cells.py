@@ -47,6 +47,7 @@ ROWS = (
     Row("forget_accuracy", "accuracy on the forget set", "share"),
     Row("reference_attack", "reference attack on the forget set, accuracy", "share"),
     Row("loss_auc", "attack by the ensemble's loss, AUC", "share"),
+    Row("own_auc", "attack by the own shard's confidence, AUC", "share"),
     Row("ratio_auc", "attack by likelihood ratio over shards, AUC", "share"),
     Row("attack_success", "backdoor: attack success", "share"),
     Row("attack_baseline", "backdoor: baseline, without the trigger", "share"),
@@ -56,7 +57,7 @@ ROWS = (
     Row("sample_epochs", "sample-epochs", "count"),
     Row("seconds", "training seconds", "seconds"),
 )
-OF_THE_LIST = ("forget_accuracy", "reference_attack", "loss_auc", "ratio_auc")
+OF_THE_LIST = ("forget_accuracy", "reference_attack", "loss_auc", "own_auc", "ratio_auc")
 OF_THE_TRIGGER = ("attack_success", "attack_baseline", "attack_recovery")
 OF_THE_COST = ("shards", "slices", "sample_epochs", "seconds")
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from training.errors import DrillError
+from training.evaluation.reports import Absent, Attack
 from training.files import json_bytes
 from training.params import Poison
 from training.report.cells import Cell, absent, complete
 
-Step = Literal["before", "after", "retrained"]
-STEPS: tuple[Step, ...] = ("before", "after", "retrained")
+Step = Literal["before", "after", "retrained", "cheated"]
+STEPS: tuple[Step, ...] = ("before", "after", "retrained")  # which every table has; the control where it was run
+HEADS: Mapping[Step, str] = {
+    "before": "before",
+    "after": "after",
+    "retrained": "retrained from scratch",
+    "cheated": "control: did not forget",
+}
 
 
 class Recipe(BaseModel):
@@ -42,6 +49,47 @@ class Identical(BaseModel):
     of: int
 
 
+class BothGenerations(BaseModel):
+    """What an attacker tells who asks the models from before as well, by the ensemble's mean and by the own shard."""
+
+    ensemble: Attack
+    own_shard: Attack
+
+
+class Line(BaseModel):
+    """A line of defence against models that did not forget. ``after``: what it said of the honest deletion.
+
+    ``cheated``: of the control. ``told``: whether it tells the one from the other.
+    """
+
+    name: str
+    after: str
+    cheated: str
+    told: bool
+
+
+class Control(BaseModel):
+    """The negative control. ``shards``: those whose models have seen what they were to forget."""
+
+    shards: tuple[int, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether verifying told, and an attack as well: there are then two kinds of evidence, which share nothing."""
+        told = [line.name for line in self.lines if line.told]
+        return RETRAINING in told and any(name in ATTACKS for name in told)
+
+
+RETRAINING = "sisa verify"
+QUICK = "sisa verify --quick"
+ATTACKS: Mapping[str, str] = {
+    "attack by the ensemble's loss": "loss_auc",
+    "attack by the own shard's confidence": "own_auc",
+    "attack by likelihood ratio": "ratio_auc",
+}
+
+
 class Result(BaseModel):
     """What all drills have in common. ``environment``: versions and the machine."""
 
@@ -60,10 +108,12 @@ class Result(BaseModel):
 
 
 class ForgetResult(Result):
-    """``samples``: how many were forgotten."""
+    """``samples``: how many were forgotten. ``both_generations``: None where an earlier version ran the drill."""
 
     drill: Literal["forget"] = "forget"
     samples: int
+    both_generations: BothGenerations | None = None
+    control: Control | None = None
 
 
 class BackdoorResult(Result):
@@ -96,10 +146,49 @@ def read_drill(path: Path) -> DrillResult:
 
 
 def columns_of(result: DrillResult) -> dict[Step, dict[str, Cell]]:
-    """Before, after and retrained from scratch, each with a cell for every row."""
+    """Before, after and retrained from scratch, each with a cell for every row; the control where there is one."""
     nothing = absent("this drill trains no reference from scratch; `sisa drill forget` does")
     taken = result.columns
-    return {step: complete(taken[step].cells) if step in taken else nothing for step in STEPS}
+    steps = (*STEPS, "cheated") if "cheated" in taken else STEPS
+    return {step: complete(taken[step].cells) if step in taken else nothing for step in steps}
+
+
+def sentences_of(result: DrillResult) -> list[str]:
+    """What the columns do not say: equality, an attacker who has both generations, the control."""
+    said = []
+    if result.identical is not None:
+        same = f"{result.identical.shards} of {result.identical.of} shards"
+        said.append(f"Byte for byte the same after forgetting as from scratch: {same}.")
+    if isinstance(result, ForgetResult):
+        if result.both_generations is not None:
+            both = result.both_generations
+            said.append(
+                "Who kept the models from before, and asks both, recognises what was forgotten by the confidence that "
+                f"is lost: AUC {area_of(both.ensemble)} by the mean, {area_of(both.own_shard)} by the own shard. No "
+                "forgetting takes that away; only deleting the old models does."
+            )
+        if result.control is not None:
+            said.append(control_sentence(result.control))
+    return said
+
+
+def control_sentence(control: Control) -> str:
+    told = [line.name for line in control.lines if line.told]
+    missed = ", ".join(line.name for line in control.lines if not line.told)
+    noticed = f"noticed by {', '.join(told)}" if told else "noticed by nothing"
+    return (
+        f"The control: {len(control.shards)} of the shards answer with models from before, under keys and in a ledger "
+        f"that say otherwise; {noticed}{f', not by {missed}' if missed else ''}."
+    )
+
+
+def area_of(attack: Attack) -> str:
+    """``0.912 [0.890, 0.934]``, or why there is none."""
+    if isinstance(attack.auc, Absent):
+        return f"– ({attack.auc.absent})"
+    if isinstance(attack.interval, Absent):
+        return f"{attack.auc:.3f}"
+    return "{:.3f} [{:.3f}, {:.3f}]".format(attack.auc, *attack.interval)
 
 
 def setting(result: DrillResult) -> str:

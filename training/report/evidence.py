@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from training.data.summary import read_summary
 from training.evaluation.intervals import wilson_interval
@@ -27,7 +26,8 @@ from training.params import Trigger
 from training.publish import history
 from training.publish.events import Entry, Published
 from training.publish.history import cost, read_history
-from training.report.cells import OF_THE_COST, OF_THE_LIST, OF_THE_TRIGGER, ROWS, Cell, Value
+from training.report.cells import OF_THE_COST, OF_THE_LIST, OF_THE_TRIGGER, ROWS, Cell, Value, complete
+from training.report.classes import ClassAccuracy, read_classes
 from training.workspace import Workspace
 
 
@@ -45,7 +45,7 @@ class Evidence(BaseModel):
 
     ``generation``: None for models that are not published. ``release``: hex SHA-256 of the release
     candidate. ``retained``, ``forgotten``, ``poisoned``: numbers of samples; the poisoned ones are those
-    still in training. ``cells``: one for each of ``ROWS``.
+    still in training. ``cells``: one for each of ``ROWS``. ``classes``: none where an earlier version collected it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,12 +58,14 @@ class Evidence(BaseModel):
     list: ForgetLists
     backdoor: Trial | None
     cells: dict[str, Cell]
+    classes: tuple[ClassAccuracy, ...] = ()
 
-    @model_validator(mode="after")
-    def _cells_are_the_rows(self) -> Self:
-        if self.cells.keys() != {row.name for row in ROWS}:
-            raise ValueError(f"cells must be those of {', '.join(row.name for row in ROWS)}")
-        return self
+    @field_validator("cells")
+    @classmethod
+    def _cells_are_the_rows(cls, cells: dict[str, Cell]) -> dict[str, Cell]:
+        if unknown := cells.keys() - {row.name for row in ROWS}:
+            raise ValueError(f"{min(unknown)} is no row; the rows are {', '.join(row.name for row in ROWS)}")
+        return complete(cells)
 
 
 def collect(workspace: Workspace) -> Evidence:
@@ -93,6 +95,7 @@ def collect(workspace: Workspace) -> Evidence:
             **trigger_effect(backdoor),
             **(dict.fromkeys(OF_THE_COST, published) if isinstance(published, Absent) else costs(entries)),
         },
+        classes=read_classes(workspace.report("classes.csv")),
     )
 
 
@@ -125,6 +128,7 @@ def attacks(membership: Membership) -> dict[str, Cell]:
         "forget_accuracy": share(attacked.accuracy.mean),
         "reference_attack": reference(attacked.reference),
         "loss_auc": area(attacked.ensemble_loss),
+        "own_auc": area(attacked.own_shard_confidence),
         "ratio_auc": area(attacked.likelihood_ratio),
     }
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from training.report.cells import ROWS, Cell, Notes, absent, parts
+from training.report.cells import ROWS, Cell, Notes, absent, in_words, parts
+from training.report.classes import class_sentences, compare, shown
 from training.report.drawing import svg
-from training.report.drill_results import DrillResult, columns_of, setting
+from training.report.drill_results import HEADS, DrillResult, columns_of, sentences_of, setting
 from training.report.evidence import Evidence
 from training.report.history import before
 from training.report.plots import PLOTS, Plot, read_rows
@@ -70,13 +71,17 @@ def render(
     history: Sequence[Evidence],
     drills: Sequence[DrillResult],
     figures: Sequence[Figure],
+    *,
     models: Sequence[str],
+    aggregation: str,
 ) -> tuple[str, str]:
     """The report as HTML and as Markdown; ``history``: the evidence before and ``now``, as it is remembered.
 
-    ``models``: SHA-256, in hex, of those that it is about; a service shows it with these alone.
+    ``models``: SHA-256, in hex, of those that it is about; a service shows it with these alone. ``aggregation``: of
+    their answers.
     """
     previous = history[-2].generation if now.generation is not None and len(history) > 1 else None
+    classes = compare(() if previous is None else history[-2].classes, now.classes, aggregation)
     columns = {
         "before": before(history, now),
         "now" if previous is None else "after": now.cells,
@@ -87,10 +92,13 @@ def render(
         "now": now,
         "models": models,
         "previous": previous,
-        "verdict": verdict(now),
+        "verdict": [*verdict(now), *class_sentences(classes)],
+        "aggregation": aggregation,
+        "classes": shown(classes),
+        "all_classes": len(classes),
         "poisoned_list": POISONED_LIST,
         "table": Table(columns),
-        "drills": [(drill, setting(drill), Table(drill_columns(drill))) for drill in drills],
+        "drills": [(drill, setting(drill), Table(drill_columns(drill)), sentences_of(drill)) for drill in drills],
         "figures": figures,
     }
     templates = environment()
@@ -100,7 +108,7 @@ def render(
 
 def drill_columns(drill: DrillResult) -> dict[str, Mapping[str, Cell]]:
     """A drill's columns by what stands above them."""
-    return {FROM_SCRATCH if step == "retrained" else step: column for step, column in columns_of(drill).items()}
+    return {HEADS[step]: column for step, column in columns_of(drill).items()}
 
 
 def environment(*folders: Path) -> Environment:
@@ -116,6 +124,7 @@ def environment(*folders: Path) -> Environment:
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),
     )
     templates.filters["code"] = code
+    templates.filters["in_words"] = lambda cell: in_words(cell, "share")
     return templates
 
 

@@ -31,8 +31,8 @@ def try_trigger(workspace: Workspace, params: Params) -> Backdoor:
     from training.data.store import load_checked
     from training.data.summary import read_summary
     from training.evaluation.backdoor import judge_ensemble, judge_trigger
+    from training.evaluation.candidate import answers, open_candidate, predict
     from training.evaluation.reports import ShardTriggerEffect
-    from training.stages.candidate import answers, open_candidate, predict
 
     poison, test, ensemble = params.poison, load_checked(workspace.test_file), open_candidate(workspace)
     target, ids, labels = target_class(ensemble.manifest.classes, poison), np.array(test.ids), test.labels

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from serving.ensemble.aggregation import AGGREGATIONS, Aggregation, choose, count_votes, mean_probabilities
 from serving.ensemble.manifest import ShardEntry
 from training.data.store import load_checked
+from training.data.summary import read_summary
+from training.evaluation.candidate import answers, open_candidate
 from training.evaluation.metrics import confidence, judge, reliability, shares
 from training.evaluation.reports import Metrics
 from training.evaluation.roc import Ints
 from training.evaluation.voting import accuracy_by_shard_count, agreement, robust_accuracy
 from training.files import csv_bytes, remove, write_atomic, write_if_changed
-from training.stages.candidate import answers, open_candidate
 from training.stages.run import run
 from training.workspace import Workspace
 
@@ -46,12 +47,25 @@ def evaluate(workspace: Workspace) -> None:
     names = np.array(ensemble.manifest.classes)
     confusion = zip(names[test.labels], names[labels["mean"]], names[labels["vote"]], strict=True)
     write_atomic(workspace.report("confusion.csv"), csv_bytes(("actual", "mean", "vote"), confusion))
+    write_classes(workspace, test.labels, labels)
     write_curves(workspace, ensemble.manifest.shards)
     write_reliability(workspace, test.labels, scores, labels)
     write_shard_count(workspace, test.labels, by_shard, workspace.read_params().seed)
     write_vote(workspace, test.labels, labels["vote"], votes)
     for aggregation in AGGREGATIONS:
         print(f"{aggregation}: accuracy {report.of(aggregation).accuracy:.4f}")
+
+
+def write_classes(workspace: Workspace, actual: Ints, labels: Labels) -> None:
+    """By class what is trained on, the test pictures, and the share of these that is right: empty without any."""
+    partition = read_summary(workspace.partition_file)
+    rows = []
+    for label, (name, retained) in enumerate(zip(partition.classes, partition.by_class, strict=True)):
+        mine = actual == label
+        right = [f"{(labels[each][mine] == label).mean():.6f}" if mine.any() else "" for each in AGGREGATIONS]
+        rows.append((name, retained, int(mine.sum()), *right))
+    columns = ("class", "retained", "test_samples", *AGGREGATIONS)
+    write_atomic(workspace.report("classes.csv"), csv_bytes(columns, rows))
 
 
 def write_curves(workspace: Workspace, shards: Sequence[ShardEntry]) -> None:

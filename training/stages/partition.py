@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from training.data.changes import Changes
 from training.data.deal import Partition, deal
 from training.data.evenness import evenness, in_words, warn
@@ -196,11 +198,19 @@ def summary(params: Params, lists: Sequence[Entry], dealt: Partition) -> Summary
         classes=dealt.source.classes,
         image_shape=(size, size, 3),
         retained=tuple(len(members) for members in dealt.members),
+        by_class=tuple(by_class(dealt)),
         forgotten=listed if params.forget.apply else none,
         monitored=none if params.forget.apply else listed,
         poisoned=Poisoned(planted=len(dealt.poisoned), retained=tuple(poisoned_by_shard(dealt))),
         placement=placement(params),
     )
+
+
+def by_class(dealt: Partition) -> list[int]:
+    """How many samples of each class are trained on, under the labels that training sees."""
+    members = [index for each in dealt.members for index in each]
+    counts: list[int] = np.bincount(dealt.samples.labels[members], minlength=len(dealt.source.classes)).tolist()
+    return counts
 
 
 def poisoned_by_shard(dealt: Partition) -> list[int]:

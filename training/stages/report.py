@@ -18,8 +18,9 @@ def report(workspace: Workspace) -> None:
     drills = read_drills(workspace.drill_reports)
     now = collect(workspace)
     history = remember(read_kept(workspace), now, read_history(workspace))
-    models = [str(shard.sha256) for shard in read_release(workspace).voters]
-    html, markdown = render(now, history, drills, draw(workspace), models)
+    release = read_release(workspace)
+    models = [str(shard.sha256) for shard in release.voters]
+    html, markdown = render(now, history, drills, draw(workspace), models=models, aggregation=release.aggregation)
     write_kept(workspace, history)
     write_atomic(workspace.report("report.html"), html.encode())
     write_atomic(workspace.report("report.md"), markdown.encode())

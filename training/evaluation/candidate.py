@@ -1,4 +1,4 @@
-"""The release candidate's answers, for the stages that judge it before anything else does."""
+"""The release candidate's answers, for what judges it before anything else does."""
 
 from __future__ import annotations
 
