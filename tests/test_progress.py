@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.ensemble.manifest import Forgotten, OpenRequests, Release, ShardEntry
-from training.publish.events import Cancelled, Entry, FellBack, Published, Requested, Withdrawn
+from training.forgetting.requests import proven
+from training.publish.events import Cancelled, Entry, FellBack, Published, Purged, Requested, Verified, Withdrawn
 from training.publish.progress import Progress, follow, open_requests, since
 
 
@@ -43,6 +44,16 @@ class Hand:
     def fell_back(self, shard: int) -> Hand:
         fields = {"generation": 3, "manifest_sha256": "m", "earlier_slice": {str(shard): 0}}
         self.entries.append(FellBack.model_validate({**self._stamp(), **fields}))
+        return self
+
+    def verified(self, *retrained: int, passed: bool = True) -> Hand:
+        fields = {"generation": 3, "manifest_sha256": "m", "passed": passed, "findings_sha256": "f"}
+        self.entries.append(Verified.model_validate({**self._stamp(), **fields, "retrained": retrained}))
+        return self
+
+    def purged(self, left: int = 0) -> Hand:
+        fields = {"generation": 3, "removed": 5, "left": left, "source": 0, "findings_sha256": "f"}
+        self.entries.append(Purged.model_validate({**self._stamp(), **fields}))
         return self
 
     def cancelled(self, name: str) -> Hand:
@@ -189,3 +200,26 @@ def test_whatever_came_before_a_generation_in_which_every_shard_answers_leaves_n
         assert (0 if told is None else told.number) == len(standing.open)
         assert all(each.published is None and each.cancelled is None for each in standing.open)
     assert follow(hand.published().entries).open == ()
+
+
+def test_what_is_published_is_verified_by_retraining_its_shards_and_purged_when_nothing_is_left(hand: Hand) -> None:
+    hand.requested("one").withdrawn("one", 1, 2)
+    assert proven(hand.verified(1, 2).purged().entries) == {}  # it is not done yet
+    hand.published()
+    assert proven(hand.entries) == {}
+    assert proven(hand.verified(1).verified().verified(1, 2, passed=False).entries) == {}  # not both, none, failed
+    assert proven(hand.verified(0, 1, 2).entries) == {"one": "verified"}
+    assert proven(hand.purged(left=3).entries) == {"one": "verified"}
+    assert proven(hand.purged().entries) == {"one": "purged"}
+    assert hand.only().touched == {1, 2}
+    hand.withdrawn("one", 2)  # a model that saw it came back
+    assert proven(hand.published().entries) == {}
+    assert hand.only().touched == {1, 2}
+
+
+def test_of_a_list_that_grew_all_must_be_proved(hand: Hand) -> None:
+    hand.requested("one").withdrawn("one", 1).published().verified(1)
+    assert proven(hand.entries) == {"one": "verified"}
+    hand.requested("one").withdrawn("one", 0).published()
+    assert proven(hand.entries) == {}
+    assert proven(hand.verified(0).entries) == {"one": "verified"}

@@ -99,6 +99,7 @@ def run_drill(project: Workspace, drill: Drill, *, fresh: bool = False, run: Run
             "title": drill.title,
             "command": drill.command,
             **drill.about,
+            **({"hard": drill.hard} if drill.hard is not None else {}),
             "seed": drill.params.seed,
             "recipe": {part: document[part] for part in Recipe.model_fields},  # data.root as written, no path of here
             "environment": environment("torch", "onnxruntime", "dvc", "scikit-learn"),

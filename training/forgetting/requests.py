@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,7 +14,7 @@ from training.publish.history import read_history
 from training.publish.ledger import actor
 from training.publish.memory import open_memory
 from training.publish.opening import open_ledger
-from training.publish.progress import STEPS, Step, certified, follow
+from training.publish.progress import STEPS, Progress, Step, certified, follow
 from training.publish.suppress import remember
 from training.workspace import Workspace
 
@@ -22,7 +22,8 @@ from training.workspace import Workspace
 class Item(BaseModel):
     """A list or request as the ledger tells it. ``since``: when it was first asked, UTC. ``samples``: so far.
 
-    ``step``: how far all of its samples have come, ``certified`` at the end. ``private``: asked by
+    ``step``: how far all of its samples have come; after ``published``, ``verified``, ``purged``, and ``certified`` at
+    the end, each standing for those before it that a person took. ``private``: asked by
     `sisa forget add`; else by a list that git has.
     """
 
@@ -48,13 +49,13 @@ def list_requests(workspace: Workspace) -> list[Item]:
         if isinstance(entry, Requested):
             first.setdefault(entry.request, entry)
             samples[entry.request] = samples.get(entry.request, 0) + entry.samples
-    steps, done = steps_of(entries), certified(entries)
+    steps = steps_of(entries) | proven(entries)
     items = [
         Item(
             request=name,
             since=entry.time,
             samples=samples[name],
-            step="certified" if name in done and steps[name] == "published" else steps[name],
+            step=steps[name],
             actor=entry.actor,
             reference=entry.reference,
             approver=entry.approver,
@@ -80,13 +81,31 @@ def waiting(request: Request) -> Item:
     )
 
 
-def steps_of(entries: Sequence[Entry]) -> Mapping[str, Step]:
+def steps_of(entries: Sequence[Entry]) -> dict[str, Step]:
     """By request, how far all of it has come: of a list that grew, what has come least far."""
     steps: dict[str, Step] = {}
     for part in follow(entries).requests:
         name = part.asked.request
         steps[name] = min(part.step, steps.get(name, part.step), key=STEPS.index)
     return steps
+
+
+def proven(entries: Sequence[Entry]) -> dict[str, str]:
+    """Of requests that are done, the last of ``verified``, ``purged`` and ``certified`` that holds for all parts."""
+    parts: dict[str, list[Progress]] = {}
+    for part in follow(entries).requests:
+        parts.setdefault(part.asked.request, []).append(part)
+    signed, found = certified(entries), dict[str, str]()
+    for name, every in parts.items():
+        if any(part.step != "published" for part in every):
+            continue
+        if name in signed:
+            found[name] = "certified"
+        elif all(part.purged for part in every):
+            found[name] = "purged"
+        elif all(part.verified for part in every):
+            found[name] = "verified"
+    return found
 
 
 def show_request(workspace: Workspace, name: str) -> Request:

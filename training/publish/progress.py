@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from serving.ensemble.manifest import OpenRequests, Release
-from training.publish.events import Cancelled, Certified, Entry, Published, Requested, Withdrawn
+from training.publish.events import Cancelled, Certified, Entry, Published, Purged, Requested, Verified, Withdrawn
 from training.publish.history import absent
 
 Step = Literal["requested", "withdrawn", "published", "cancelled"]
@@ -19,14 +19,19 @@ STEPS: tuple[Step, ...] = get_args(Step)
 class Progress:
     """An entry ``requested``, and what came of it; a list that grew has one for each time.
 
-    ``waiting``: shards that are to answer with all their slices again before it is done. Times are those of the
-    ledger's entries, None where it has none yet.
+    ``touched``: shards that were withdrawn for it, and those that were away when it came: they may have held its
+    samples, and there was nothing left to withdraw. ``waiting``: those of them that are to answer with all their slices
+    again before it is done. ``verified``: since then, its shards were trained from scratch and nothing failed;
+    ``purged``: no trace was left. Times are those of the ledger's entries, None where it has none yet.
     """
 
     asked: Requested
+    touched: frozenset[int] = frozenset()
     waiting: frozenset[int] = frozenset()
     withdrawn: str | None = None
     published: str | None = None
+    verified: str | None = None
+    purged: str | None = None
     cancelled: str | None = None
 
     @property
@@ -66,18 +71,9 @@ def follow(entries: Iterable[Entry]) -> Standing:
     away: dict[int, str] = {}
     for entry in entries:
         if isinstance(entry, Requested):
-            opened[entry.number] = Progress(entry, frozenset(away))
+            opened[entry.number] = Progress(entry, frozenset(away), frozenset(away))
         elif isinstance(entry, Withdrawn):
-            for each in tuple(withdrawn_for(entry, opened, closed)):
-                number, waiting = each.asked.number, each.waiting.union(entry.shards)
-                opened.pop(number, None)
-                closed.pop(number, None)
-                # Where it waits for nothing no model that answers saw its samples: it is done.
-                published = None if waiting else entry.time
-                kept = opened if waiting else closed
-                kept[number] = replace(
-                    each, waiting=waiting, withdrawn=each.withdrawn or entry.time, published=published
-                )
+            take_away(entry, opened, closed)
             if entry.generation is not None:
                 away = {**dict.fromkeys(entry.shards, entry.time), **away}
         elif isinstance(entry, Published):
@@ -86,12 +82,41 @@ def follow(entries: Iterable[Entry]) -> Standing:
                 opened[number] = replace(each, waiting=each.waiting.intersection(away))
                 if not opened[number].waiting:
                     closed[number] = replace(opened.pop(number), published=entry.time)
+        elif isinstance(entry, Verified | Purged):
+            prove(entry, closed)
         elif isinstance(entry, Cancelled):
             for number, each in list(opened.items()):
                 if each.asked.request == entry.request:
                     closed[number] = replace(opened.pop(number), cancelled=entry.time)
     every = opened | closed
     return Standing(tuple(every[number] for number in sorted(every)), away)
+
+
+def take_away(entry: Withdrawn, opened: dict[int, Progress], closed: dict[int, Progress]) -> None:
+    """What a withdrawal does to the requests that it concerns: whatever was proved of them before is so no more."""
+    for each in tuple(withdrawn_for(entry, opened, closed)):
+        number, waiting = each.asked.number, each.waiting.union(entry.shards)
+        opened.pop(number, None)
+        closed.pop(number, None)
+        # Where it waits for nothing no model that answers saw its samples: it is done.
+        kept = opened if waiting else closed
+        kept[number] = Progress(
+            each.asked,
+            touched=each.touched.union(entry.shards),
+            waiting=waiting,
+            withdrawn=each.withdrawn or entry.time,
+            published=None if waiting else entry.time,
+        )
+
+
+def prove(entry: Verified | Purged, closed: dict[int, Progress]) -> None:
+    """What a verification or a purge proves of the requests that are done."""
+    for number, each in closed.items():
+        if isinstance(entry, Purged):
+            if not entry.left:
+                closed[number] = replace(each, purged=each.purged or entry.time)
+        elif entry.passed and each.touched <= set(entry.retrained):
+            closed[number] = replace(each, verified=each.verified or entry.time)
 
 
 def withdrawn_for(
@@ -109,15 +134,9 @@ def withdrawn_for(
 
 
 def shards_touched(entries: Sequence[Entry], request: str) -> frozenset[int]:
-    """The shards that were withdrawn for a request, and those that were away when it came: they may have held its
-    samples, and there was nothing left to withdraw."""
-    touched: set[int] = set()
-    for position, entry in enumerate(entries):
-        if isinstance(entry, Withdrawn) and request in entry.requests:
-            touched |= set(entry.shards)
-        elif isinstance(entry, Requested) and entry.request == request:
-            touched |= set(follow(entries[:position]).away)
-    return frozenset(touched)
+    """What was touched for all parts of a request."""
+    parts = [each for each in follow(entries).requests if each.asked.request == request]
+    return frozenset().union(*(each.touched for each in parts))
 
 
 def certified(entries: Sequence[Entry]) -> frozenset[str]:

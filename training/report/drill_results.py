@@ -108,10 +108,14 @@ class Result(BaseModel):
 
 
 class ForgetResult(Result):
-    """``samples``: how many were forgotten. ``both_generations``: None where an earlier version ran the drill."""
+    """``samples``: how many were forgotten, ``hard``: how they were chosen, if not at random or by a name.
+
+    ``both_generations``: None where an earlier version ran the drill, or nothing of the list was in the source.
+    """
 
     drill: Literal["forget"] = "forget"
     samples: int
+    hard: str | None = None
     both_generations: BothGenerations | None = None
     control: Control | None = None
 
@@ -160,6 +164,16 @@ def sentences_of(result: DrillResult) -> list[str]:
         same = f"{result.identical.shards} of {result.identical.of} shards"
         said.append(f"Byte for byte the same after forgetting as from scratch: {same}.")
     if isinstance(result, ForgetResult):
+        if result.hard == "memorised":
+            said.append(
+                "These samples are harder than others: models that never saw them are less sure of them, so attacks by "
+                "loss and by confidence stand below 0.5 where all is well. What counts is the training from scratch."
+            )
+        if result.hard == "near-copies":
+            said.append(
+                "A near copy of each of these samples stays in training: what an attack finds afterwards is the copy, "
+                "as it does in a training from scratch."
+            )
         if result.both_generations is not None:
             both = result.both_generations
             said.append(
