@@ -50,7 +50,7 @@ containerize: bento ## make the image sisa:latest of it (BASE_IMAGE=…); withou
 		if docker info > /dev/null 2>&1; then \
 			$$build; \
 		else \
-			echo "No Docker engine is running here, so no image was built. Build it elsewhere:" && echo "  $$build"; \
+			echo "No Docker engine is running here, so no image was built. Build it elsewhere:" && echo "  $$build" && exit 1; \
 		fi
 
 test: setup ## lint, types, and all tests but those below: 5 minutes on 2 cores

@@ -79,10 +79,11 @@ def test_a_certificate_says_what_the_ledger_says(done: Project) -> None:
     statement, _ = verify_signature(read_certificate(made.files.envelope), trusted_keys(workspace))
     said = statement.predicate
     assert said.summary == (
-        "Nothing was purged. 1 sample of ticket is no longer in what the published models were trained on."
+        "The source still holds 1 of the pictures. Nothing was purged. "
+        "1 sample of ticket is no longer in what the published models were trained on."
     )
     (request,) = said.requests
-    assert (request.request, request.reference, len(request.samples)) == ("ticket", "4711", 1)
+    assert (request.request, request.reference, request.pictures, len(request.samples)) == ("ticket", "4711", 1, 1)
     (shard,) = said.retrained
     assert (shard.shard, shard.slices, len(shard.before), len(shard.after)) == (1, 2, 3, 3)
     assert shard.before[0] == shard.after[0]

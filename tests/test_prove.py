@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,17 +107,33 @@ def test_a_proof_that_holds_no_digits_where_some_belong_is_none(trained: Project
 
 
 def test_a_proof_of_absence_speaks_of_every_shard(trained: Project) -> None:
-    proof = prove(trained.workspace, "excluded", "never-seen")
+    add(trained.workspace, ["gone"], gone=True)  # nothing saw it, and it is known to have been asked for
+    proof = prove(trained.workspace, "excluded", "gone")
     check_proof(proof, trained.workspace.ledger_export)
     with pytest.raises(ProofError, match=r"says nothing of shards \[2\]"):
         check_proof(proof.model_copy(update={"models": proof.models[:2]}), trained.workspace.ledger_export)
 
 
 def test_samples_that_are_not_those_committed_to_prove_nothing(trained: Project) -> None:
-    prove(trained.workspace, "excluded", "never-seen")
+    add(trained.workspace, ["gone"], gone=True)
+    prove(trained.workspace, "excluded", "gone")
     trained.workspace.shard_file(0).write_bytes(trained.workspace.shard_file(1).read_bytes())
     with pytest.raises(ProofError, match="does not hold what the ledger committed to for shard 0"):
-        prove(trained.workspace, "excluded", "never-seen")
+        prove(trained.workspace, "excluded", "gone")
+
+
+@pytest.mark.parametrize("sample", ["nobody", "0124", "124 "])
+def test_of_what_never_was_a_sample_nothing_is_proved(sample: str, trained: Project) -> None:
+    with pytest.raises(ProofError, match="was never a sample here, so its absence proves nothing"):
+        prove(trained.workspace, "excluded", sample)
+
+
+def test_a_subject_is_proved_sample_by_sample(create: Callable[..., Project]) -> None:
+    project = create("subjects", sisa__shards=[0, 1], sisa__slices=1, data__subjects="data/subjects/people.csv")
+    (project.folder / "data/subjects/people.csv").write_text("sample_id,subject\n0,ann\n5,ann\n7,bob\n")
+    project.stages(*MODELS)
+    with pytest.raises(ProofError, match=r"not to subjects: prove each of ann's: 0, 5$"):
+        prove(project.workspace, "excluded", "subject:ann")
 
 
 marks = st.binary(min_size=16, max_size=16)

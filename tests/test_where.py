@@ -64,6 +64,19 @@ def test_a_picture_is_found_by_its_pixels_whatever_its_name(create: Callable[...
         where(project.workspace, str(tmp_path / "other.png"))
 
 
+def test_a_forgotten_picture_is_found_too_by_its_id_or_by_its_request(trained: Project, tmp_path: Path) -> None:
+    workspace, victim = trained.workspace, trained.victim(1, 1)
+    path = tmp_path / "from a mail.png"
+    PIL.Image.fromarray(trained.shard(1).images[trained.shard(1).ids.index(victim)]).save(path)
+    add(workspace, [victim], name="ticket")
+    trained.stages("partition")
+    (place,) = where(workspace, str(path))
+    assert (place.sample, place.found, place.shard, place.forgotten) == (victim, "same picture", None, True)
+    (trained.folder / "forget/private/ticket.json").unlink()
+    (place,) = where(workspace, str(path))
+    assert (place.sample, place.forgotten) == ("a sample that ticket asked to forget", True)
+
+
 def test_a_batch_costs_each_shard_once(trained: Project) -> None:
     places = [place for r in (1, 2) for place in where(trained.workspace, trained.victim(1, r))]
     assert places[0].cost is not None

@@ -43,7 +43,7 @@ def make(
 @certificate.command(epilog="Exit status: 0 when all of it holds; 1 when something does not.")
 @guarded
 def check(
-    file: Annotated[Path, typer.Argument(help="a certificate.json", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="certificate.json, one or more", show_default=False)],
     *,
     public_key: Annotated[
         list[Path] | None, typer.Option(help="a PEM file; default: those in the workspace's models/keys/")
@@ -58,19 +58,22 @@ def check(
     from training.erasure.contents import check_contents
     from training.erasure.keys import read_public, trusted_keys
 
-    envelope = read_certificate(file)
-    if public_key:
-        keys = {key.keyid: key for key in map(read_public, public_key)}
+    if ids is not None and len(files) > 1:
+        raise typer.BadParameter("--ids goes with one certificate")
+    workspace = None if public_key else project()
+    keys = trusted_keys(workspace) if workspace else {key.keyid: key for key in map(read_public, public_key or ())}
+    for file in files:
+        if len(files) > 1:
+            print(f"{file}:")
+        envelope = read_certificate(file)
         statement, key_id = verify_signature(envelope, keys)
-    else:
-        workspace = project()
-        statement, key_id = verify_signature(envelope, trusted_keys(workspace))
-    print(f"signed with {key_id}")
-    if not public_key:
-        for sentence in check_contents(workspace, statement, envelope.payload):
-            print(sentence)
-    if ids is not None:
-        sent = read_for_requester(ids)
-        check_ids(statement, sent)
-        print(f"it is of the {len(sent.samples)} samples of {sent.request} in {ids}")
-    print(statement.predicate.summary)
+        print(f"signed with {key_id}")
+        if workspace:
+            for sentence in check_contents(workspace, statement, envelope.payload):
+                print(sentence)
+        if ids is not None:
+            sent = read_for_requester(ids)
+            check_ids(statement, sent)
+            what = "the sample" if len(sent.samples) == 1 else f"the {len(sent.samples)} samples"
+            print(f"it is of {what} of {sent.request} in {ids}")
+        print(statement.predicate.summary)

@@ -82,17 +82,25 @@ def add(
     known = look_up(workspace)
     outlook = look_ahead(known, named)
     if dry_run:
-        print_json(outlook) if json else print("\n".join(foreseen(outlook)))
+        unknown = [each for each in named if not gone and not known.is_sample(each)]
+        if json:
+            print_json({**outlook.model_dump(mode="json"), "unknown": unknown})
+        elif unknown != named:
+            print("\n".join(foreseen(outlook)))
+        if unknown:
+            raise RequestError(f"never a sample here, so it would not be asked for: {', '.join(unknown)}")
         return
     if not json and (gone or any(map(known.is_sample, named))):
         already = [each for each in named if known.memory.suppresses(each)]
         print("\n".join([*(f"{each}: asked for before" for each in already), *foreseen(outlook)]))
     done = add(workspace, named, name=name, by=actor, reference=reference, approver=approver, gone=gone, known=known)
+    if not json:
+        print("\n".join(said(done)), flush=True)  # before anything else can fail: it stands
     outcomes = withdraw_everywhere(workspace, url or ())
     if json:
         print_json({**done.model_dump(mode="json"), "services": [each.model_dump(mode="json") for each in outcomes]})
     else:
-        print("\n".join([*said(done), *(confirmed(each) for each in outcomes if each.problem is None)]))
+        print("".join(f"{confirmed(each)}\n" for each in outcomes if each.problem is None), end="")
     if any(each.problem is not None for each in outcomes):
         raise RequestError("withdrawn here, but not at every service: see above; run the same again when it is there")
     if done.unknown:

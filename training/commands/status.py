@@ -81,7 +81,7 @@ def show(found: Status, now: datetime) -> None:
     print(
         "Everything is served as it is asked for."
         if found.as_asked
-        else "To be done: run `dvc repro`, then `sisa publish`."
+        else "To be done: run `dvc repro`, which publishes at its end."
     )
 
 

@@ -38,6 +38,9 @@ def show_verify(
     url: Annotated[str | None, typer.Option(help="address of a service that is asked what it serves")] = None,
     every: Annotated[bool, typer.Option("--all", help="retrain all shards, as where none is named")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="retrain nothing")] = False,
+    no_record: Annotated[
+        bool, typer.Option("--no-record", help="leave the ledger as it is, as an auditor does in a clone")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Retrain shards from what is retained, and compare bit for bit with what is published.
@@ -53,7 +56,15 @@ def show_verify(
     if quick + every + bool(shard or sample or at_random) > 1:
         raise RequestError("give one of --quick, --all, or --shard, --sample and --random, which go together")
     workspace = project()
-    found = verify(workspace, shards=shard or (), samples=sample or (), at_random=at_random, url=url, quick=quick)
+    found = verify(
+        workspace,
+        shards=shard or (),
+        samples=sample or (),
+        at_random=at_random,
+        url=url,
+        quick=quick,
+        record=not no_record,
+    )
     if as_json:
         print_json({**found.model_dump(mode="json"), "outcome": found.outcome})
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,12 +24,15 @@ from training.erasure.readable import render
 from training.erasure.statement import make_statement, parts_of, salted
 from training.errors import CertificateError
 from training.files import json_bytes, write_atomic
+from training.git import ask_git
 from training.publish.asked import asked_for
 from training.publish.events import Certified, Entry, Hex
 from training.publish.history import generation_of, last_generation, read_history
 from training.publish.opening import open_ledger
 from training.publish.progress import certified, follow
 from training.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 PAYLOAD = "application/vnd.in-toto+json"
 SALT = 32  # bytes
@@ -73,6 +77,7 @@ def make_certificate(workspace: Workspace, requests: Sequence[str] = ()) -> Made
     if workspace.is_experiment:
         raise CertificateError("this is an experiment; certify in the project")
     signer = open_signer(workspace)
+    warn_of_key(workspace, signer.public_key.keyid)
     with workspace.publish_lock():
         ledger = open_ledger(workspace)
         entries = ledger.read()
@@ -100,6 +105,13 @@ def make_certificate(workspace: Workspace, requests: Sequence[str] = ()) -> Made
             )
         )
         return made
+
+
+def warn_of_key(workspace: Workspace, key_id: str) -> None:
+    """Whoever clones the project checks signatures with the keys that git has."""
+    path = workspace.short(workspace.erasure.keys / f"{key_id}.pem")
+    if ask_git(workspace, "ls-files", "--error-unmatch", "--", path) is None:
+        logger.warning("%s is not in git: commit it, or nobody else can check what is signed with it", path)
 
 
 def made_for(workspace: Workspace, request: str) -> Made | None:

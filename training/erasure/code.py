@@ -1,4 +1,4 @@
-"""Which code runs, as git knows it."""
+"""Which code runs, and with which parameters, as git knows them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from training.errors import UncheckedError
 from training.git import ask_git
 from training.workspace import Workspace
 
-CODE = ("training", "serving", "dvc.yaml")
+CODE = ("training", "serving", "dvc.yaml", "params.yaml")
 
 
 def commit_of(workspace: Workspace) -> str | None:
@@ -17,7 +17,10 @@ def commit_of(workspace: Workspace) -> str | None:
 
 
 def check_code(bundle: Bundle) -> str:
-    """What runs is what git has, so that somebody else can read it. Raises UncheckedError where it is not."""
+    """What runs is what git has, parameters included, so that somebody else can read it, and do the same.
+
+    Raises UncheckedError where it is not.
+    """
     commit = head(bundle.workspace)
     if commit is None:
         return "not under version control: which code ran is not on record"
@@ -26,7 +29,7 @@ def check_code(bundle: Bundle) -> str:
             f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''} differs from what git has, so what "
             "ran may not be what was reviewed; commit or undo it, and verify then"
         )
-    return f"the code is that of commit {commit}"
+    return f"code and parameters are those of commit {commit}"
 
 
 def head(workspace: Workspace) -> str | None:

@@ -20,7 +20,7 @@ from training.erasure.keys import open_signer
 from training.erasure.purge import delete_from_source, purge
 from training.erasure.statement import last_purged
 from training.erasure.verify import answering, shards_of_request, verify
-from training.errors import EraseError
+from training.errors import EraseError, KeysError
 from training.files import sha256_file
 from training.forgetting.add import add
 from training.forgetting.requests import steps_of
@@ -66,7 +66,10 @@ def erase(
     """
     if workspace.is_experiment:
         raise EraseError("this is an experiment, which erases nothing; do it in the project")
-    open_signer(workspace)  # or the end could not be reached
+    try:
+        open_signer(workspace)  # or the end could not be reached
+    except KeysError as error:
+        raise EraseError(f"{error}. Nothing was asked for or withdrawn yet") from error
     with workspace.run_lock():
         say(1, f"the request {request}")
         ask(workspace, request, sample_ids, reference)
@@ -107,9 +110,10 @@ def ask(workspace: Workspace, request: str, sample_ids: Sequence[str], reference
             raise EraseError(f"there is no request {request!r} yet; give the ids that it asks for")
         done = add(workspace, sample_ids, name=request, reference=reference)
         if done.unknown:
+            rest = "The others are asked for and withdrawn" if done.request else "Nothing was asked for"
             raise EraseError(
-                f"never a sample here: {', '.join(done.unknown)}. The others are asked for and withdrawn; give "
-                "the right ids of those under another name"
+                f"never a sample here: {', '.join(done.unknown)}. {rest}; give the right ids of those under another "
+                "name"
             )
         return
     if more := set(sample_ids) - known[request]:
@@ -160,10 +164,18 @@ def ensure_verified(workspace: Workspace, request: str, every_shard: bool) -> No
         if entry.passed and wanted <= set(entry.retrained):
             logger.info("verified on %s", entry.time)
             return
+    if not wanted:
+        logger.info("no shard that answers was touched, so none is retrained; --every-shard retrains all")
     found = verify(workspace, shards=wanted, quick=not wanted)
     if not found.passed:
         wrong = [f"{check.name}: {check.found}" for check in found.checks if check.outcome != "held"]
         raise EraseError(f"what is published could not be verified ({found.outcome})\n  " + "\n  ".join(wrong))
+    equal = [str(each.shard) for each in found.retrained if each.equal]
+    logger.info(
+        "all %d checks held%s",
+        len(found.checks),
+        f"; retrained from scratch, bit for bit the same: shards {', '.join(equal)}" if equal else "",
+    )
 
 
 def ensure_purged(workspace: Workspace) -> None:
@@ -178,3 +190,4 @@ def ensure_purged(workspace: Workspace) -> None:
             f"{found.left} traces are left, {len(found.unread)} files could not be looked into; `sisa purge --dry-run` "
             "names them"
         )
+    logger.info("%d removed; %d files looked into, no trace is left", found.removed, found.scanned)

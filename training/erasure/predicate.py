@@ -27,7 +27,10 @@ class Subject(BaseModel):
 
 
 class Asked(BaseModel):
-    """A request. ``samples``: HMAC-SHA256 of each id under the salt that the requester was given, in hex, sorted.
+    """A request. ``pictures``: how many were to be forgotten, those of a subject counted one by one.
+
+    ``samples``: HMAC-SHA256 of each id, or of ``subject:NAME``, under the salt that the requester was given, in hex,
+    sorted.
 
     Times are UTC. ``withdrawn``: when no model that saw a sample answered any more; None where none ever had.
     """
@@ -37,6 +40,7 @@ class Asked(BaseModel):
     asked: str
     withdrawn: str | None
     published: str
+    pictures: int | None = None  # as in certificates of before there was this
     samples: list[str]
 
 

@@ -17,11 +17,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from training.chain.merkle import merkle_path, root_of_path
+from training.data.placement import subject_of
 from training.data.prints import NOTHING
+from training.data.requests import read_asked
 from training.data.store import load_shard
 from training.errors import ProofError, UncheckedError
+from training.forgetting.known import look_up
 from training.publish.events import Commitment, Entry, Hex, Published
 from training.publish.history import last_published, read_history
+from training.publish.known import was_sample
 from training.publish.ledger import parse, whole_lines
 from training.publish.memory import open_memory
 from training.publish.transcript import MARK, commit_to, leaves_of, mark_of_id, mark_of_pixels, model_key
@@ -75,8 +79,8 @@ def prove(workspace: Workspace, claim: Claim, sample: str, picture: Path | None 
     """That the last generation's models saw a sample, or that none of them did.
 
     ``picture``: its pixels are then proved as well, where the sample is not in training; those of one that is are
-    known. Raises ProofError when the claim is not true, or what is trained on is not what was committed to;
-    UncheckedError when models have no commitment.
+    known. Raises ProofError when the claim is not true, when there never was such a sample, or what is trained on is
+    not what was committed to; UncheckedError when models have no commitment.
     """
     with workspace.publish_lock():
         entries = read_history(workspace)
@@ -87,6 +91,7 @@ def prove(workspace: Workspace, claim: Claim, sample: str, picture: Path | None 
         )
     if last.pending or last.earlier_slice:
         raise UncheckedError("shards are pending, and what they will have seen is not committed to; run `dvc repro`")
+    refuse_unknown(workspace, sample)
     trees, pixels = {}, None if picture is None else pixels_of(picture)
     for each in last.transcript:
         samples = load_shard(workspace.shard_file(each.shard))
@@ -118,6 +123,18 @@ def prove(workspace: Workspace, claim: Claim, sample: str, picture: Path | None 
         entry=last.number,
         models=tuple(models),
     )
+
+
+def refuse_unknown(workspace: Workspace, sample: str) -> None:
+    """Of what never was a sample, every absence can be proved, and it means nothing."""
+    if (subject := subject_of(sample)) is not None:
+        hers = look_up(workspace).of_subject.get(subject, ())
+        named = f": {', '.join(hers)}" if hers else ", by the ids that her pictures had"
+        raise ProofError(f"models commit to samples, not to subjects: prove each of {subject}'s{named}")
+    if not was_sample(workspace, read_asked(workspace))(sample):
+        raise ProofError(
+            f"{sample!r} was never a sample here, so its absence proves nothing; `sisa where` finds a picture's id"
+        )
 
 
 def pixels_of(picture: Path) -> str:

@@ -17,6 +17,7 @@ from training.git import ask_git
 from training.publish.history import generation_of, last_generation, remembered_batches, withdrawn_models
 from training.publish.ledger import whole_lines
 from training.publish.progress import follow
+from training.workspace import Workspace
 
 
 def check_ledger(bundle: Bundle) -> str:
@@ -24,13 +25,12 @@ def check_ledger(bundle: Bundle) -> str:
     workspace, entries = bundle.workspace, bundle.entries
     if not entries:
         raise VerifyError(f"{workspace.ledger_file} is missing or empty, so nothing says what was published when")
-    missing = [
-        path for path in (workspace.ledger_file, workspace.ledger_export) if len(whole_lines(path)) < len(entries)
-    ]
-    if missing:
-        raise VerifyError(f"{missing[0]} lacks entries that the other copy has; `sisa publish` extends it")
     committed = ask_git(workspace, "show", "HEAD:./models/ledger.jsonl")  # None where git has none
-    ours = b"".join(whole_lines(workspace.ledger_file))
+    ours = b"".join(whole_lines(workspace.ledger_export))
+    # A clone has no copy of its own; git's is then all there is, and must be it.
+    alone = not workspace.ledger_file.is_file() and committed is not None and committed.encode() == ours
+    if not alone and (missing := lacking(workspace)):
+        raise VerifyError(f"{missing[0]} lacks entries that the other copy has; `sisa publish` extends it")
     if committed is not None and not ours.startswith(committed.encode()):
         raise VerifyError(
             "the ledger does not continue the one that git has (HEAD:models/ledger.jsonl): entries were changed or "
@@ -43,8 +43,16 @@ def check_ledger(bundle: Bundle) -> str:
             f"the suppression memory has {len(held)} lines, {len(known)} are in the ledger, and they are not the same: "
             "a command was killed, or entries or lines were changed or removed; run `dvc repro`, and verify then"
         )
-    continued = "" if committed is None else ", which continue git's"
-    return f"{len(entries)} linked entries in two equal copies{continued}; the suppression memory is theirs"
+    copies = "in git's copy, there being no other" if alone else "in two equal copies"
+    continued = "" if alone or committed is None else ", which continue git's"
+    return f"{len(entries)} linked entries {copies}{continued}; the suppression memory is theirs"
+
+
+def lacking(workspace: Workspace) -> list[Path]:
+    """The copies of the ledger that lack entries which the other one has."""
+    copies = (workspace.ledger_file, workspace.ledger_export)
+    lengths = [len(whole_lines(path)) for path in copies]
+    return [path for path, length in zip(copies, lengths, strict=True) if length < max(lengths)]
 
 
 def check_requests(bundle: Bundle) -> str:

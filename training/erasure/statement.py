@@ -5,25 +5,29 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from training.data.duplicates import match_files
+from training.data.reading import last_reading, remembered
+from training.data.source import open_source
 from training.environment import environment
 from training.erasure.code import commit_of
 from training.erasure.findings import Verification
 from training.erasure.predicate import Asked, Compared, Erasure, Retrained, Statement, Subject
 from training.erasure.purge import ELSEWHERE, Purge
 from training.erasure.verify import PACKAGES
-from training.errors import CertificateError, DamagedError
+from training.errors import CertificateError, DamagedError, SisaError
 from training.evaluation.reports import Absent
 from training.files import read_model, sha256_file
 from training.publish.bring_out import files_of
 from training.publish.events import Certified, Entry, Published, Purged, Verified
 from training.publish.history import generation_of, last_generation
 from training.publish.ledger import whole_lines
+from training.publish.memory import open_memory
 from training.publish.opening import published_now
 from training.publish.progress import Progress, follow, shards_touched
 from training.publish.record import ShardRecord
@@ -44,7 +48,7 @@ def make_statement(
     if manifest is None or last is None or sha256_file(workspace.manifest_file) != last.manifest_sha256:
         raise CertificateError("what is published is not the ledger's last generation; run `sisa publish`")
     verification, purge = last_verified(workspace, entries), last_purged(workspace, entries)
-    now, warned = datetime.now(UTC), warnings(verification, purge)
+    now, warned = datetime.now(UTC), [*source_warning(workspace, entries, asked), *warnings(verification, purge)]
     parts = {name: parts_of(entries, name) for name in asked}
     lines = whole_lines(workspace.ledger_file)
     subjects = {workspace.short(workspace.manifest_file): last.manifest_sha256}
@@ -60,7 +64,7 @@ def make_statement(
             requests=[describe(name, parts[name], asked[name], salts[name]) for name in asked],
             retrained=retrained(entries, list(asked)),
             verified=verification if isinstance(verification, str) else said_of(verification),
-            purged=purge if isinstance(purge, str) else purge.model_dump(mode="json", exclude={"traces"}),
+            purged=purge if isinstance(purge, str) else purge.model_dump(mode="json", exclude={"traces", "source"}),
             evidence=evidence(workspace),
             entries=len(lines),
             head=hashlib.sha256(lines[-1]).hexdigest(),
@@ -91,6 +95,7 @@ def describe(name: str, parts: Sequence[Progress], ids: Sequence[str], salt: byt
         asked=parts[0].asked.time,
         withdrawn=max(withdrawn) if withdrawn else None,
         published=max(part.published or "" for part in parts),
+        pictures=sum(part.asked.samples for part in parts),
         samples=sorted(salted(salt, sample_id) for sample_id in ids),
     )
 
@@ -111,6 +116,8 @@ def retrained(entries: Sequence[Entry], requests: Sequence[str]) -> list[Retrain
     for shard in sorted(shards & after.keys()):
         now = after[shard]
         then = before[shard].keys if shard in before else ()
+        if now.keys == then:
+            continue  # withdrawn with others, or away when it came, and never trained on what was asked for
         found.append(
             Retrained(
                 shard=shard,
@@ -157,12 +164,25 @@ def said_of(verification: Verification) -> dict[str, Any]:
     return {**verification.model_dump(mode="json"), "outcome": verification.outcome}
 
 
+def source_warning(workspace: Workspace, entries: Sequence[Entry], requests: Collection[str]) -> Iterator[str]:
+    """Whether the source still holds pictures of these requests; those of others are nobody's business here."""
+    params, memory = workspace.read_params(), open_memory(workspace, entries)
+    theirs = {key: each for key, each in memory.samples.items() if set(memory.asked[key]) & set(requests)}
+    try:
+        digests = remembered(workspace, params, last_reading(workspace))
+        source = open_source(params.data, workspace.source_folder(params), workspace.subjects_file(params), digests)
+    except SisaError as error:
+        yield f"Whether the source still holds the pictures is not known: it cannot be read ({error})."
+        return
+    train = source.train
+    held = len(match_files(memory.secret, theirs, train.ids, train.contents))
+    if held:
+        yield f"The source still holds {held} of the pictures."
+
+
 def warnings(verification: Verification | str, purge: Purge | str) -> list[str]:
     """What is not as it should be, a sentence each."""
     found = []
-    if not isinstance(purge, str) and purge.source:
-        held = "1 forgotten picture" if purge.source == 1 else f"{purge.source} forgotten pictures"
-        found.append(f"The source still holds {held}.")
     if isinstance(verification, str):
         found.append("It is not verified.")
     elif not verification.passed:

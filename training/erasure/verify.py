@@ -25,6 +25,7 @@ from training.erasure.records import (
     check_manifest,
     check_models,
     check_requests,
+    lacking,
 )
 from training.erasure.remains import check_forgotten
 from training.erasure.retrain import own_workspace, retrain
@@ -62,12 +63,14 @@ def verify(
     at_random: int = 0,
     url: str | None = None,
     quick: bool = False,
+    record: bool = True,
 ) -> Verification:
     """Check what is published, and enter what was found into the ledger, where that can be read.
 
     Retrained are ``shards``, those that ``samples`` lay in, and ``at_random`` more; all that answer where none of the
     three is given, and none when ``quick``. ``url``: of a service that is to be asked too. Nothing of the workspace is
-    changed but the ledger. Raises RequestError when a shard, sample or address cannot be what is meant.
+    changed but the ledger, and that neither without ``record``: an auditor's clone would fork it. Raises RequestError
+    when a shard, sample or address cannot be what is meant.
     """
     if workspace.is_experiment:
         raise RequestError("this is an experiment, which publishes nothing to verify; do it in the project")
@@ -84,7 +87,7 @@ def verify(
             checks.append(judge("service", partial(check_service, bundle, address)))
         if chosen:
             checks += retrain_all(bundle, chosen, checks, retrained)
-    return enter(workspace, address, checks, retrained)
+    return enter(workspace, address, checks, retrained, record=record)
 
 
 def choose(bundle: Bundle, shards: Collection[int], samples: Sequence[str], at_random: int) -> list[int]:
@@ -160,17 +163,33 @@ def retrain_one(bundle: Bundle, shard_id: int, workspace: Workspace, retrained: 
 
 
 def enter(
-    workspace: Workspace, service: str | None, checks: Sequence[Check], retrained: Sequence[Retrained]
+    workspace: Workspace,
+    service: str | None,
+    checks: Sequence[Check],
+    retrained: Sequence[Retrained],
+    *,
+    record: bool = True,
 ) -> Verification:
-    """Write down what was found. A ledger that cannot be read gets no entry, which is logged."""
+    """Write down what was found.
+
+    A ledger that cannot be read, or of which a copy lacks entries, is left as it is found, which is logged: it may be
+    evidence. So is that of a clone, which has no copy of its own: the entries are those of whoever trains.
+    """
     with workspace.publish_lock():
         ledger, manifest = Ledger(workspace.ledger_file, workspace.ledger_export), published_now(workspace)
+        stamp: dict[str, object] = {}
+        entries, head = 0, ""
         try:
-            stamp = ledger.stamp()
-            entries, head = len(ledger.read()), str(stamp["previous"])
+            last = ledger.stamp()
+            entries, head = len(ledger.read()), str(last["previous"])
+            if not record or not workspace.ledger_file.is_file():
+                logger.info("nothing was entered into the ledger")
+            elif lacking(workspace):
+                logger.warning("nothing was entered into the ledger: its two copies are not the same")
+            else:
+                stamp = last
         except LedgerError as error:
             logger.warning("nothing was entered into the ledger: %s", error)
-            stamp, entries, head = {}, 0, ""
         found = Verification(
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             generation=0 if manifest is None else manifest.generation,

@@ -10,11 +10,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from training.chain.plan import load_plan
+from training.data.duplicates import How, match_pictures
 from training.data.placement import subject_of
-from training.data.prints import near
+from training.data.prints import PRINTS, near
 from training.data.store import load_shard, readable_shards
 from training.errors import DamagedError, RequestError
 from training.forgetting.known import Known, look_up
+from training.publish.asked import asked_for
 from training.publish.opening import published_now
 from training.workspace import Workspace
 
@@ -32,7 +34,8 @@ class Cost(BaseModel):
 class Place(BaseModel):
     """Where a sample is. ``shard``, ``slice``: of the shard files; None where it is not trained on.
 
-    ``found``: how, as ``id``, ``subject``, ``same picture`` or ``near picture``.
+    ``found``: how, as ``id``, ``subject``, ``same picture`` or ``near picture``. ``sample``: of a forgotten one whose
+    id is not known any more, the request that it was of.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +62,7 @@ def where(workspace: Workspace, text: str) -> list[Place]:
         places = [place(known, text, "id")]
     elif Path(text).is_file():
         places = [place(known, name, how) for name, how in like_picture(workspace, Path(text))]
+        places += [place(known, name, how, forgotten=True) for name, how in like_forgotten(known, Path(text))]
     else:
         places = []
     if not places:
@@ -87,7 +91,21 @@ def like_picture(workspace: Workspace, path: Path) -> Iterator[tuple[str, str]]:
                 yield f"{prefix}{sample_id}", "same picture" if same[index] else "near picture"
 
 
-def place(known: Known, sample_id: str, found: str) -> Place:
+def like_forgotten(known: Known, path: Path) -> Iterator[tuple[str, str]]:
+    """The forgotten samples whose picture is the one at ``path``, or looks like it: by id where a request names it."""
+    from training.data.imagefolder import read_picture
+
+    prints = np.array([tuple(np.frombuffer(each, np.uint8) for each in read_picture(path, 8).prints)], PRINTS)
+    memory = known.memory
+    named = {memory.secret.of_id(each): each for ids in asked_for(known.workspace).values() for each in ids}
+    for match in match_pictures(memory.secret, memory.samples, [0], prints):
+        unnamed = f"a sample that {memory.requests()[match.of]} asked to forget"
+        name = named.get(match.of, unnamed)
+        if name not in known.trained:  # else it was found there
+            yield name, "near picture" if match.how is How.LOOK else "same picture"
+
+
+def place(known: Known, sample_id: str, found: str, *, forgotten: bool = False) -> Place:
     shard_id, slice_id = known.trained.get(sample_id, (None, None))
     manifest = published_now(known.workspace)
     answering = set() if manifest is None else {shard.sha256 for shard in manifest.voters}
@@ -96,7 +114,7 @@ def place(known: Known, sample_id: str, found: str) -> Place:
         found=found,
         shard=shard_id,
         slice=slice_id,
-        forgotten=known.memory.suppresses(sample_id),
+        forgotten=forgotten or known.memory.suppresses(sample_id),
         answers=bool(answering & known.models_that_saw(sample_id)),
         cost=None if shard_id is None or slice_id is None else cost(known.workspace, shard_id, slice_id),
     )

@@ -55,9 +55,12 @@ class Ledger:
     def append(self, entry: Entry) -> None:
         """Add an entry to both copies; the first one, flushed to the disk, is what counts.
 
-        Raises OSError when it cannot be written; the ledger is then as it was.
+        A copy that lacks entries which the other has gets them first, or these would be lost. Raises OSError when it
+        cannot be written; the ledger is then as it was.
         """
         line = encode(entry)
+        if whole_lines(self._file) != self._lines():
+            self.reconcile()
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("ab") as file:
             length = file.tell()
