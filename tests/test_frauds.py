@@ -183,6 +183,40 @@ def test_other_parameters_are_said_not_to_be_those_of_what_is_published(project:
     assert found.outcome == "not checked"
 
 
+def test_an_auditors_clone_is_verified_and_its_ledger_is_left_alone(project: Project) -> None:
+    project.commit()
+    own, export = project.workspace.ledger_file, project.workspace.ledger_export
+    kept = own.read_bytes()
+    own.unlink()  # a clone has git's copy alone
+    found = verify(project.workspace, quick=True)
+    assert found.outcome == "held"
+    assert "in git's copy, there being no other" in found.checks[0].found
+    assert (own.exists(), export.read_bytes()) == (False, kept)
+    own.write_bytes(kept)
+    assert verify(project.workspace, quick=True, record=False).outcome == "held"
+    assert own.read_bytes() == export.read_bytes() == kept
+
+
+def test_an_old_copy_of_the_ledger_costs_no_entry_of_the_other(project: Project) -> None:
+    own, export = project.workspace.ledger_file, project.workspace.ledger_export
+    kept = own.read_bytes()
+    own.write_bytes(b"".join(kept.splitlines(keepends=True)[:-2]))
+    found = verify(project.workspace, quick=True)
+    assert failing(found)["ledger"].endswith("lacks entries that the other copy has; `sisa publish` extends it")
+    assert export.read_bytes() == kept
+    project.run("sisa", "publish")
+    assert verify(project.workspace, quick=True).outcome == "held"
+    assert own.read_bytes().startswith(kept)
+
+
+def test_parameters_that_git_does_not_have_are_not_certified(project: Project) -> None:
+    with (project.folder / "params.yaml").open("a") as file:
+        file.write("# changed\n")
+    found = verify(project.workspace, quick=True)
+    assert "params.yaml differs from what git has" in failing(found)["code"]
+    assert found.outcome == "not checked"
+
+
 def test_a_clone_without_the_secret_says_what_it_cannot_check(project: Project) -> None:
     project.workspace.secret_file.unlink()
     project.workspace.suppressed_file.unlink()

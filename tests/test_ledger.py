@@ -94,6 +94,16 @@ def test_the_shorter_copy_is_extended(copies: Copies, shorter: str, kept: int) -
     assert copies.ours.read_bytes() == copies.export.read_bytes() == whole
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_an_entry_is_appended_to_all_that_either_copy_has(copies: Copies, kept: int) -> None:
+    copies.append(2)
+    before = copies.ledger.read()
+    copies.ours.write_bytes(b"".join(copies.ours.read_bytes().splitlines(keepends=True)[:kept]))
+    copies.ledger.append(published(before, record(0, ["z"]), generation=9))
+    assert [entry.number for entry in copies.ledger.read()] == [*(entry.number for entry in before), len(before) + 1]
+    assert copies.ours.read_bytes() == copies.export.read_bytes()
+
+
 def test_copies_that_fork_stop_with_both_heads(copies: Copies, tmp_path: Path) -> None:
     copies.append(2)
     other = Copies(tmp_path / "other")
