@@ -28,7 +28,7 @@ def test_included_before_the_deletion_and_excluded_after_it(trained: Project, tm
         prove(workspace, "excluded", victim)
     add(workspace, [victim])
     trained.stages(*MODELS)
-    with pytest.raises(ProofError, match="no published model was trained on it"):
+    with pytest.raises(ProofError, match="no model of generation 3 was trained on it"):
         prove(workspace, "included", victim)
     after = prove(workspace, "excluded", victim)
     assert [each.shard for each in after.models] == [0, 1, 2]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from training.commands.command import guarded, project
+
+if TYPE_CHECKING:
+    from training.workspace import Workspace
 
 certificate = typer.Typer()
 
@@ -40,6 +43,16 @@ def make(
         print(f"{workspace.short(path)}: to be sent with it; the next `sisa purge` deletes it here")
 
 
+def home() -> Workspace:
+    """The workspace, or what else will do."""
+    from training.errors import CertificateError, SisaError
+
+    try:
+        return project()
+    except SisaError as error:
+        raise CertificateError(f"{error}; elsewhere give the public key: --public-key FILE") from error
+
+
 @certificate.command(epilog="Exit status: 0 when all of it holds; 1 when something does not.")
 @guarded
 def check(
@@ -60,7 +73,7 @@ def check(
 
     if ids is not None and len(files) > 1:
         raise typer.BadParameter("--ids goes with one certificate")
-    workspace = None if public_key else project()
+    workspace = None if public_key else home()
     keys = trusted_keys(workspace) if workspace else {key.keyid: key for key in map(read_public, public_key or ())}
     for file in files:
         if len(files) > 1:

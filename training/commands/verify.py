@@ -103,9 +103,10 @@ def verdict(found: Verification) -> str:
             f"Generation {found.generation}: every check held. Nothing was retrained, so a model whose key was forged "
             "would not have been noticed; `sisa verify` without --quick does."
         )
-    shards = ", ".join(str(each.shard) for each in found.retrained)
+    drawn = ", ".join(str(each.shard) for each in found.retrained)
+    shards = f"shard {drawn} equals" if len(found.retrained) == 1 else f"shards {drawn} equal"
     how = "bit for bit" if found.comparison == "bits" else "by their answers, for they were trained elsewhere"
-    return f"Generation {found.generation} is verified: retrained shards {shards} equal what is published, {how}."
+    return f"Generation {found.generation} is verified: retrained, {shards} what is published, {how}."
 
 
 def odds(shards: int, drawn: int) -> str:

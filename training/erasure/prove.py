@@ -114,7 +114,7 @@ def prove(workspace: Workspace, claim: Claim, sample: str, picture: Path | None 
             proof = ModelProof(shard=each.shard, model=each.model, key=key.hex(), of_id=of_id, of_pixels=of_pixels)
             models.append(proof)
     if not models:
-        raise ProofError(f"{sample!r} is not included: no published model was trained on it")
+        raise ProofError(f"{sample!r} is not included: no model of generation {last.generation} was trained on it")
     return Proof(
         claim=claim,
         sample=sample,
