@@ -162,9 +162,14 @@ def quorum(workspace: Workspace) -> float:
 
 
 def know_published(workspace: Workspace, entries: Sequence[Entry], memory: Memory) -> None:
-    """Write down what each published model was trained on, where an earlier version did not."""
-    last = last_published(entries)
+    """Write down what each published model was trained on, where an earlier version did not.
+
+    Of one that was withdrawn nobody needs to know any more.
+    """
+    last, gone = last_published(entries), withdrawn_models(entries)
     for record in () if last is None else last.shards:
+        if record.sha256 in gone:
+            continue
         if record.sha256 is not None and not workspace.members_file(record.sha256).is_file():
             try:
                 ensure_members(workspace, memory.secret, record.sha256, record)
