@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import Project
+from conftest import MODELS, Project, run_stages
 from PIL import Image
 
 from training.data.prints import near
 from training.drills.choice import Chosen, forget_drill
-from training.drills.drill import Drill
+from training.drills.drill import Drill, run_drill
 from training.drills.hard import choose
 from training.errors import DrillError
+from training.report.drill_results import ForgetResult, Identical, sentences_of
+from training.workspace import Workspace
 
 Create = Callable[..., Project]
 
@@ -79,6 +82,11 @@ def test_pictures_too_small_to_be_compared_are_named_as_the_reason(trained: Proj
         choose(trained.workspace, "near-copies", 1)
 
 
+def in_process(workspace: Workspace, *stages: str) -> None:
+    """What a drill asks DVC for, without DVC."""
+    run_stages(workspace, *(*MODELS, *stages))
+
+
 def forget(project: Project, chosen: Chosen) -> Drill:
     return forget_drill(project.workspace, chosen, seed=None, name="x", command="sisa", include_forgotten=False)
 
@@ -109,3 +117,25 @@ def test_what_is_chosen_by_models_is_not_known_before_there_are_any(create: Crea
     drill = forget(create("digits"), Chosen(20, "memorised"))
     assert (drill.sample_ids, drill.hard, drill.about["samples"]) == ((), "memorised", 20)
     assert drill.title == "Forgetting the 20 most memorised samples"
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("chosen", [Chosen(class_name="3"), Chosen(subject="ann")], ids=["class", "subject"])
+def test_what_is_forgotten_as_a_whole_is_as_if_it_had_never_been_there(chosen: Chosen, create: Create) -> None:
+    table = "data/subjects/people.csv"
+    project = create("project", sisa__slices=1, **({"data__subjects": table} if chosen.subject else {}))
+    people = "".join(f"{number},ann\n" for number in range(30))
+    (project.folder / table).write_text(f"sample_id,subject\n{people}")
+    result = run_drill(project.workspace, forget(project, chosen), run=in_process)
+    assert isinstance(result, ForgetResult)
+    assert result.identical == Identical(shards=3, of=3)
+    assert result.samples == (30 if chosen.subject else 147)
+    assert result.both_generations is not None
+
+
+@pytest.mark.heavy
+def test_what_has_a_near_copy_is_forgotten_and_the_copy_stays(with_twins: Project) -> None:
+    result = run_drill(with_twins.workspace, forget(with_twins, Chosen(3, "near-copies")), run=in_process)
+    columns: Any = result.columns
+    assert [columns[step].retained for step in ("before", "after", "retrained")] == [23, 20, 20]
+    assert any("A near copy of each of these samples stays" in sentence for sentence in sentences_of(result))
