@@ -186,7 +186,7 @@ class Answering:
                         400, "two modes are given", "mode", "one mode", f"{mode} in the query, {named} in the body"
                     )
                 chosen = mode or named or ensemble.manifest.aggregation
-                scores = await self._batcher.scores(ensemble, images)
+                scores = await self._batcher.scores(ensemble, images, client)
                 answer = encode(ensemble, scores, chosen)
                 # The last moment: what was superseded or withdrawn meanwhile is computed again, never sent.
                 if self.generations.is_current(ensemble):

@@ -23,6 +23,12 @@ from serving.ensemble.turnout import Turnout, shards_needed, turnout
 from serving.generations import Withdrawal
 from serving.settings import Settings
 
+VERSIONS = {
+    "python": platform.python_version(),
+    "onnxruntime": onnxruntime.__version__,
+    **{name: version(name) for name in ("bentoml", "numpy", "pillow", "simplejpeg")},
+}
+
 
 class Prediction(BaseModel):
     """One picture's answer."""
@@ -174,11 +180,7 @@ def describe(ensemble: Ensemble, settings: Settings, floor: int | None) -> dict[
         floor=floor or "none",
         provider=ensemble.provider,
         limits=Limits.model_validate(settings.model_dump(include=set(Limits.model_fields))),
-        versions={
-            "python": platform.python_version(),
-            "onnxruntime": onnxruntime.__version__,
-            **{name: version(name) for name in ("bentoml", "numpy", "pillow", "simplejpeg")},
-        },
+        versions=VERSIONS,
     )
     return description.model_dump(mode="json")
 

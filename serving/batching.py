@@ -25,6 +25,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class _Job:
+    client: str
     ensemble: Ensemble
     images: NDArray[np.uint8]
     scores: asyncio.Future[Scores]
@@ -33,22 +34,23 @@ class _Job:
 class Batcher:
     """Computes requests that wait at the same time together, one batch after the other.
 
-    A batch is of one ensemble, so no answer mixes generations. ``max_batch``: pictures computed
-    together, which bounds memory. ``observe`` is told the size of each batch.
+    Clients take turns: however much one has waiting, another's request is in the next batch or the one after it. A
+    batch is of one ensemble, so no answer mixes generations. ``max_batch``: pictures computed together, which bounds
+    memory. ``observe`` is told the size of each batch.
     """
 
     def __init__(self, max_batch: int, observe: Callable[[int], None]) -> None:
         self._max_batch, self._observe = max_batch, observe
-        self._waiting: deque[_Job] = deque()
+        self._waiting: dict[str, deque[_Job]] = {}  # by client, whose turn is next first
         self._busy = False
         self._thread = ThreadPoolExecutor(1, "batch")
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def scores(self, ensemble: Ensemble, images: NDArray[np.uint8]) -> Scores:
+    async def scores(self, ensemble: Ensemble, images: NDArray[np.uint8], client: str = "") -> Scores:
         """Scores of (N, H, W, 3) pictures, N ≥ 1, of the side that ``ensemble`` takes."""
         loop = asyncio.get_running_loop()
-        job = _Job(ensemble, images, loop.create_future())
-        self._waiting.append(job)
+        job = _Job(client, ensemble, images, loop.create_future())
+        self._waiting.setdefault(client, deque()).append(job)
         if not self._busy:
             self._busy = True
             task = loop.create_task(self._work())
@@ -76,15 +78,19 @@ class Batcher:
             self._busy = False
 
     def _next(self) -> list[_Job]:
-        """The oldest job and those after it that fit into its batch; none that was cancelled."""
+        """Each client's oldest job in turn, as long as they fit into the first one's batch; none that was cancelled."""
         jobs: list[_Job] = []
         size = 0
         while self._waiting:
-            job = self._waiting[0]
+            client, queue = next(iter(self._waiting.items()))
+            job = queue[0]
             fits = not jobs or (job.ensemble is jobs[0].ensemble and size + len(job.images) <= self._max_batch)
             if not job.scores.done() and not fits:
                 break
-            self._waiting.popleft()
+            queue.popleft()
+            del self._waiting[client]
+            if queue:
+                self._waiting[client] = queue  # behind the others
             if not job.scores.done():
                 jobs.append(job)
                 size += len(job.images)

@@ -23,6 +23,7 @@ from serving.refusal import Refusal, cut, short
 
 # Segments and chunks of a request's pictures together, looked at in a thread: a quarter of a second. 256 ordinary
 # pictures have some thousand.
+HEADER_BYTES = 512  # of a .npy file; numpy evaluates it, which takes long where it is long
 MAX_PARTS = 2**15
 
 Images = NDArray[np.uint8]
@@ -104,9 +105,9 @@ def decode_npy(body: bytes, shape: Shape, max_images: int) -> Images:
     try:
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):
-            found, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+            found, fortran, dtype = np.lib.format.read_array_header_1_0(stream, HEADER_BYTES)
         elif version == (2, 0):
-            found, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
+            found, fortran, dtype = np.lib.format.read_array_header_2_0(stream, HEADER_BYTES)
         else:
             raise ValueError(f"format version {version}")
         # True counts as an int, and one in hexadecimal may be too long to be written out.
@@ -115,7 +116,7 @@ def decode_npy(body: bytes, shape: Shape, max_images: int) -> Images:
     except Exception as error:  # numpy evaluates the header's text: SyntaxError, TokenError, TypeError, …
         raise Refusal(400, "the body is not a .npy file", None, expected, short(str(error))) from None
     if dtype != np.uint8:
-        raise Refusal(400, "the pixels are of another type", "dtype", expected, str(dtype))
+        raise Refusal(400, "the pixels are of another type", "dtype", expected, short(str(dtype)))
     if len(found) != 4 or found[1:] != shape:
         raise Refusal(400, "the images are of another shape", "shape", expected, f"shape {_dims(found)}")
     _check_count(found[0], max_images)

@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from serving.refusal import Refusal, foreign
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+CLIENT = 45  # characters of an address; a proxy's X-Forwarded-For may hold anything
 WATCH_SECONDS = 0.1  # how long a request may take before its client is watched
 
 
@@ -37,7 +38,7 @@ class Exchange:
     ) -> None:
         self.notes: dict[str, Any] = {}
         self.path: str = scope["path"]
-        self.client: str = (scope.get("client") or ("",))[0]
+        self.client: str = (scope.get("client") or ("",))[0][:CLIENT]
         self.headers = dict(reversed(scope["headers"]))  # of several by one name the first, as Starlette has it
         self.started = time.perf_counter()
         self.status = 0
@@ -51,6 +52,11 @@ class Exchange:
         self._take_place, self.at_work = take_place, False
         self._hold, self.held = hold, 0
         self._replaced = False
+
+    async def end(self) -> None:
+        """Where the client has gone: an answer that nobody gets, or BentoML would wait for one, and so would a stop."""
+        await self._send({"type": "http.response.start", "status": 499, "headers": []})
+        await self._send({"type": "http.response.body"})
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:

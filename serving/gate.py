@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import logging
 import time
+from collections import Counter
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -26,9 +27,9 @@ class Gate:
 
     ``token``: what ``/v1/*`` and ``/report`` ask for as ``Authorization: Bearer``, or None. ``admin_token``: what
     ``/v1/withdraw`` asks for instead; None: nobody may. ``max_concurrency``: requests to ``/v1/*`` being processed at
-    once, each from when its body is there: a place is taken by work, not by a promise. ``max_bytes_at_work``: bytes of
-    all bodies at once, half of them of one client. ``timeout``: seconds for a request, its body included. ``routes``:
-    paths that are counted under their own name; the rest counts as ``other``.
+    once, each from when its body is there: a place is taken by work, not by a promise; no client has the last quarter.
+    ``max_bytes_at_work``: bytes of all bodies at once, half of them of one client. ``timeout``: seconds for a request,
+    its body included. ``routes``: paths that are counted under their own name; the rest counts as ``other``.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Gate:
         self._token, self._admin_token = token, admin_token
         self._max_body_bytes, self._max_concurrency = max_body_bytes, max_concurrency
         self._bodies = Bodies(max_bytes_at_work, max_body_bytes)
-        self._at_work = 0
+        self._at_work = Counter[str]()  # by client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,7 +70,8 @@ class Gate:
                     await self._app(exchange.scope, exchange.receive, exchange.send)
             finally:
                 if exchange.at_work:
-                    self._at_work -= 1
+                    self._at_work[exchange.client] -= 1
+                    self._at_work += Counter()  # without those that have none any more
                     IN_FLIGHT.dec()
                 self._bodies.release(exchange.client, exchange.held)
         except TimeoutError:
@@ -79,6 +81,8 @@ class Gate:
         except Exception:
             refusal = failure(exchange.request_id)
         else:
+            if not exchange.status:
+                await exchange.end()
             return
         if not exchange.status:
             await refusal.response()(exchange.scope, exchange.receive, exchange.send)
@@ -125,7 +129,7 @@ class Gate:
         if exchange.path.startswith("/v1/") and not exchange.at_work:
             self._check_places(exchange)
             exchange.at_work = True
-            self._at_work += 1
+            self._at_work[exchange.client] += 1
             IN_FLIGHT.inc()
 
     def _hold(self, exchange: Exchange, size: int) -> None:
@@ -134,14 +138,16 @@ class Gate:
             exchange.held += size
 
     def _check_places(self, exchange: Exchange) -> None:
-        # A model must go however busy the service is.
-        if self._at_work >= self._max_concurrency and exchange.path != WITHDRAW:
+        if exchange.path == WITHDRAW:  # a model must go however busy the service is
+            return
+        most, every, own = self._max_concurrency, self._at_work.total(), self._at_work[exchange.client]
+        if every >= most or own >= most - most // 4:
             raise Refusal(
                 429,
                 "too many requests at once",
                 None,
-                f"at most {self._max_concurrency} being processed",
-                f"{self._at_work} being processed",
+                f"at most {most} being processed, {most - most // 4} of one client",
+                f"{every} being processed, {own} of this client",
                 {"Retry-After": "1", "Connection": "close"},
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import bentoml
 from bentoml import Bento
@@ -16,7 +17,7 @@ from starlette.routing import Route
 from serving.answering import Answering
 from serving.api import ImageFiles, JsonImages, NpyImages, Predictions
 from serving.connection import Limits, speak_http
-from serving.ensemble.loading import execution_providers
+from serving.ensemble.loading import Ensemble, execution_providers
 from serving.ensemble.manifest import EnsembleUnavailable
 from serving.gate import WITHDRAW, Gate
 from serving.log import configure_logging
@@ -41,6 +42,8 @@ speak_http(Limits(SETTINGS.max_head_bytes, SETTINGS.head_seconds, SETTINGS.conne
 HAS_STATE = os.environ.setdefault("SISA_HAS_STATE", str((SETTINGS.state / "floor.json").exists())) == "True"
 REPORT = ROOT / "reports/report.html"
 
+DOCUMENTS = WeakKeyDictionary[Ensemble, bytes]()
+
 SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 PAGE = {
     **SAFE,
@@ -63,7 +66,16 @@ async def docs(request: Request) -> Response:
 
 
 async def docs_json(request: Request) -> Response:
-    return JSONResponse(openapi(answering().generations.loaded, SETTINGS.max_images))
+    return Response(document(answering().generations.loaded), media_type="application/json")
+
+
+def document(ensemble: Ensemble | None) -> bytes:
+    """As JSON; made once for an ensemble, since it takes milliseconds in which nobody else is answered."""
+    if ensemble is None:
+        return bytes(JSONResponse(openapi(None, SETTINGS.max_images)).body)
+    if ensemble not in DOCUMENTS:
+        DOCUMENTS[ensemble] = bytes(JSONResponse(openapi(ensemble, SETTINGS.max_images)).body)
+    return DOCUMENTS[ensemble]
 
 
 async def report(request: Request) -> Response:
@@ -117,8 +129,9 @@ pages = Starlette(
 @bentoml.service(
     name="sisa",
     workers=SETTINGS.workers,
-    # The gate has these, in the service's own shape: timeouts, counters, access log.
-    traffic={"timeout": 2 * SETTINGS.timeout_seconds},
+    # The gate has these, in the service's own shape: timeouts, counters, access log. BentoML's, which cannot be done
+    # without, keeps a timer of each request for so long.
+    traffic={"timeout": SETTINGS.timeout_seconds + 5},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
     # Spans that nobody collects cost a quarter of a small request.

@@ -111,3 +111,22 @@ def test_a_request_that_was_given_up_is_not_computed() -> None:
         assert echo.batches == [1, 1]
 
     asyncio.run(scene())
+
+
+def test_clients_take_turns_however_much_one_of_them_has_waiting() -> None:
+    async def ask() -> list[int]:
+        echo: Any = Echo()
+        order: list[int] = []
+        batcher = Batcher(1, lambda size: None)
+
+        async def wait(value: int, client: str) -> None:
+            await batcher.scores(echo, pictures(value), client)
+            order.append(value)
+
+        await asyncio.gather(*(wait(0, "greedy") for _ in range(10)), wait(1, "another"), wait(2, "third"))
+        return order
+
+    order = asyncio.run(ask())
+    assert sorted(order) == [0] * 10 + [1, 2]
+    assert order.index(1) <= 2  # after the one that was at work, and one more of the greedy client at most
+    assert order.index(2) <= 3

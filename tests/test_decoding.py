@@ -134,6 +134,14 @@ def header(text: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(body)) + body
 
 
+def test_a_long_npy_header_is_refused_before_it_is_evaluated() -> None:
+    header = b"(" * 9900 + b"\n"
+    body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    refusal = refused(lambda: decode_npy(body, SHAPE, 3))
+    assert (refusal.status, "Header info length (9901) is large" in str(refusal.found)) == (400, True)
+    assert len(str(refusal.found)) < 300
+
+
 @pytest.mark.parametrize(
     "body",
     [

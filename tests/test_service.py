@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import socket
 import time
 import tomllib
@@ -423,6 +424,18 @@ def test_work_for_a_client_that_has_gone_is_dropped_and_logged_as_499(strict: Se
     (line,) = [line for line in strict.log.read_text().splitlines() if '"request_id": "gone"' in line]
     assert json.loads(line)["status"] == 499
     assert "Traceback" not in strict.log.read_text()
+
+
+@pytest.mark.heavy
+def test_a_client_that_has_gone_delays_no_stop(tmp_path: Path) -> None:
+    publish(tmp_path / "models", 1, [FLAT], work=400)
+    with Server(tmp_path) as running, running.client() as client:
+        running.wait(lambda: running.status("/readyz") == 200)
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(JSON, **GOOD, timeout=0.3)
+        running.wait(lambda: '"status": 499' in running.log.read_text())
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(20) == 0  # and not after BentoML's time-out, half a minute or more
 
 
 @pytest.mark.heavy

@@ -149,7 +149,7 @@ class Manifest(Release):
     ``open_requests``: as they are once this generation is published; None where there are none.
     """
 
-    generation: int = Field(ge=1)
+    generation: int = Field(ge=1, le=2**53)  # what a number in JSON can tell exactly
     ledger: LedgerHead | None = None
     open_requests: OpenRequests | None = None
 

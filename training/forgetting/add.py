@@ -18,7 +18,7 @@ from training.forgetting.known import Known, look_up
 from training.publish.events import Requested
 from training.publish.history import read_history
 from training.publish.ledger import actor
-from training.publish.opening import published_now
+from training.publish.opening import answering_now
 from training.publish.withdraw import quorum, withdraw
 from training.workspace import Workspace
 
@@ -162,7 +162,7 @@ def refuse_taken_name(workspace: Workspace, name: str) -> None:
 
 def look_ahead(known: Known, sample_ids: Sequence[str]) -> Outlook:
     """What forgetting these samples would do to what is served."""
-    manifest = published_now(known.workspace)
+    manifest = answering_now(known.workspace)
     share = quorum(known.workspace)
     if manifest is None:
         return Outlook(shards=(), answered=0, of=0, needed=0, accuracy=None)

@@ -18,7 +18,7 @@ from training.forgetting.reflects import Unseen, differences, unseen
 from training.params import Params
 from training.publish.events import Entry
 from training.publish.history import read_history, unconfirmed, withdrawn_models
-from training.publish.opening import published_now
+from training.publish.opening import answering_now
 from training.publish.progress import Progress, Standing, follow, since
 from training.publish.record import load_record
 from training.workspace import Workspace
@@ -91,7 +91,7 @@ def read_status(workspace: Workspace, now: datetime, *, full: bool = False) -> S
 
     Raises ParamsError, LedgerError or MemoryLostError when parameters, ledger or suppression memory cannot be used.
     """
-    params, entries, manifest = workspace.read_params(), read_history(workspace), published_now(workspace)
+    params, entries, manifest = workspace.read_params(), read_history(workspace), answering_now(workspace)
     standing = follow(entries)
     requests = [described(workspace, params, entries, each, now) for each in standing.open]
     missing = unseen(workspace, params, entries)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from serving.ensemble.manifest import Manifest
-from training.errors import LedgerError, PublishError
+from training.errors import DamagedError, LedgerError, PublishError
+from training.files import read_json
 from training.publish.events import Entry, Imported, ImportedShard
 from training.publish.history import generation_of, last_generation
 from training.publish.ledger import Ledger
@@ -50,6 +52,25 @@ def published_now(workspace: Workspace) -> Manifest | None:
         return Manifest.model_validate_json(workspace.manifest_file.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def answering_now(workspace: Workspace) -> Manifest | None:
+    """What is published, as a service answers from it that was told to withdraw models and shares ``models/``."""
+    manifest = published_now(workspace)
+    return None if manifest is None else manifest.without(told_to_services(workspace.models_folder / "withdrawn.json"))
+
+
+def told_to_services(path: Path) -> set[str]:
+    """Hex SHA-256 of the models that services that share ``models/`` were told to withdraw; none where none was.
+
+    Raises DamagedError when the file is damaged.
+    """
+    if not path.is_file():
+        return set()
+    withdrawn = read_json(path).get("withdrawn")
+    if not isinstance(withdrawn, dict):
+        raise DamagedError(f"{path} is damaged: it lists no withdrawn models; restore it from a backup")
+    return set(withdrawn)
 
 
 def imported(workspace: Workspace, ledger: Ledger) -> Imported:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from serving.ensemble.manifest import Manifest
 from training.blocks import places
 from training.errors import DamagedError
-from training.files import read_json, sha256_file
+from training.files import sha256_file
 from training.memory.members import read_all
 from training.memory.suppressed import Memory
 from training.publish.asked import asks_for_the_unknown, newly_asked, refuse_unknown_requests, valid_params
@@ -25,7 +24,7 @@ from training.publish.fallback import with_earlier_slices
 from training.publish.history import last_published, withdrawn_models
 from training.publish.ledger import Ledger
 from training.publish.memory import ensure_members, open_memory, touched
-from training.publish.opening import open_ledger, published_now
+from training.publish.opening import open_ledger, published_now, told_to_services
 from training.publish.suppress import remember
 from training.workspace import Workspace
 
@@ -106,19 +105,6 @@ def also_withdrawn(workspace: Workspace, memory: Memory, gone: Set[str], tables:
     if unread and not asked and not asks_for_the_unknown(workspace, memory):
         unread = set()
     return ((told & (listed | tables)) | unread) - gone
-
-
-def told_to_services(path: Path) -> set[str]:
-    """Hex SHA-256 of the models that services that share ``models/`` were told to withdraw; none where none was.
-
-    Raises DamagedError when the file is damaged.
-    """
-    if not path.is_file():
-        return set()
-    withdrawn = read_json(path).get("withdrawn")
-    if not isinstance(withdrawn, dict):
-        raise DamagedError(f"{path} is damaged: it lists no withdrawn models; restore it from a backup")
-    return set(withdrawn)
 
 
 def take_out(workspace: Workspace, ledger: Ledger, gone: Set[str], done: Withdrawal) -> Manifest | None:
