@@ -25,6 +25,7 @@ from training.erasure.certificate import (
     make_certificate,
     read_certificate,
     read_for_requester,
+    refuse_expired,
     uncertified,
     verify_signature,
 )
@@ -33,6 +34,7 @@ from training.erasure.keys import key_file, make_key, open_signer, rotate_key, t
 from training.erasure.verify import shards_of_request, verify
 from training.errors import CertificateError, KeysError
 from training.forgetting.add import add
+from training.forgetting.reinstate import reinstate
 from training.forgetting.requests import list_requests
 from training.publish.history import read_history
 
@@ -220,6 +222,60 @@ def test_a_request_that_found_its_shard_withdrawn_already_names_it_all_the_same(
     assert [each.shard for each in statement.predicate.retrained] == [0]
 
 
+def test_a_verification_that_failed_is_not_passed_over_for_an_earlier_one_that_did_not(done: Project) -> None:
+    workspace = done.workspace
+    make_key(workspace)
+    verify(workspace, shards=[1])
+    assert not any("verif" in each for each in warned(done))
+    content = workspace.shard_file(0).read_bytes()
+    workspace.shard_file(0).write_bytes(content[:-1])
+    assert verify(workspace, quick=True).outcome == "failed"
+    assert "Its verification failed." in warned(done)
+    workspace.shard_file(0).write_bytes(content)
+    verify(workspace, quick=True)
+    assert "No shard was retrained to verify it." in warned(done)  # quick, it does not stand for what failed
+    verify(workspace, shards=[0])
+    assert "To verify it, shards that it touched were not retrained: 1." in warned(done)
+    verify(workspace, shards=[1])
+    assert not any("verif" in each for each in warned(done))
+
+
+def warned(project: Project) -> list[str]:
+    made = make_certificate(project.workspace, ["ticket"])
+    statement, _ = verify_signature(read_certificate(made.files.envelope), trusted_keys(project.workspace))
+    return statement.predicate.warnings
+
+
+def test_findings_that_were_changed_are_not_certified(done: Project) -> None:
+    make_key(done.workspace)
+    verify(done.workspace, shards=[1])
+    path = done.workspace.erasure.findings(str(last_entry(done)["findings_sha256"]))
+    path.write_text(path.read_text().replace('"equal": true', '"equal": true ', 1))
+    made = make_certificate(done.workspace, ["ticket"])
+    statement, _ = verify_signature(read_certificate(made.files.envelope), trusted_keys(done.workspace))
+    assert "is not what the ledger names: it was changed" in str(statement.predicate.verified)
+    assert "It is not verified." in statement.predicate.warnings
+
+
+def test_what_was_reinstated_since_and_what_is_too_old_holds_no_more(
+    done: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = done.workspace
+    make_key(workspace)
+    made = make_certificate(workspace, ["ticket"])
+    envelope = read_certificate(made.files.envelope)
+    statement, _ = verify_signature(envelope, trusted_keys(workspace))
+    refuse_expired(statement)
+    old = statement.model_copy(
+        update={"predicate": statement.predicate.model_copy(update={"valid_until": "2020-01-01T00:00:00+00:00"})}
+    )
+    with pytest.raises(CertificateError, match="to be relied on until 2020"):
+        refuse_expired(old)
+    reinstate(workspace, [read_for_requester(made.files.for_requesters[0]).samples[0]], "a test")
+    with pytest.raises(CertificateError, match="1 samples were reinstated since"):
+        list(check_contents(workspace, statement, envelope.payload))
+
+
 def test_a_request_that_nobody_made_is_not_certified(done: Project) -> None:
     make_key(done.workspace)
     with pytest.raises(CertificateError, match="no request 'nobody'"):
@@ -266,7 +322,7 @@ def test_the_command_makes_and_checks_them_also_far_from_the_workspace(done: Pro
     sent = next(line.split(":")[0] for line in out.splitlines() if "/requesters/" in line)
     out = done.run("sisa", "certificate", "check", path, "--ids", sent).stdout
     assert f"signed with {key_id}" in out
-    assert "it is of the 1 samples of ticket" in out
+    assert "it is of the sample of ticket" in out
     away = Project(tmp_path / "away")
     away.folder.mkdir()
     pem = done.folder / f"models/keys/{key_id}.pem"

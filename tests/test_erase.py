@@ -59,7 +59,7 @@ def test_it_runs_to_its_end_and_typed_again_does_nothing_more(reproduced: Projec
     assert project.workspace.ledger_file.read_bytes() == before
     path = next(line.strip() for line in out.splitlines() if line.endswith("certificate.json"))
     checked = project.run("sisa", "certificate", "check", path, "--ids", str(sent)).stdout
-    assert "it is of the 1 samples of ticket" in checked
+    assert "it is of the sample of ticket" in checked
 
 
 @pytest.mark.nightly

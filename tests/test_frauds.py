@@ -217,6 +217,21 @@ def test_parameters_that_git_does_not_have_are_not_certified(project: Project) -
     assert found.outcome == "not checked"
 
 
+def test_a_git_that_refuses_or_is_told_to_look_away_is_not_taken_for_none(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("GIT_DIR", "/nowhere")
+        found = verify(project.workspace, quick=True)
+        assert "git does not answer here" in failing(found)["ledger"]
+        assert found.outcome == "not checked"
+    file = "training/data/duplicates.py"
+    project.run("git", "update-index", "--assume-unchanged", file)
+    with (project.folder / file).open("a") as code:
+        code.write("# changed\n")
+    assert f"git was told not to look at changes of {file}" in failing(verify(project.workspace, quick=True))["code"]
+
+
 def test_a_clone_without_the_secret_says_what_it_cannot_check(project: Project) -> None:
     project.workspace.secret_file.unlink()
     project.workspace.suppressed_file.unlink()

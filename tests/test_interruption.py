@@ -303,7 +303,7 @@ def test_a_full_disk_says_so_and_loses_nothing(
         done = project.run("dvc", "repro", check=False)
         assert done.returncode != 0
         assert "error: the disk is full" in done.stderr
-        assert "free some space and run `dvc repro` again" in done.stderr
+        assert "free some space, and run the same again (of a stage: `dvc repro`)" in done.stderr
         assert [path.name[:8] for path in sorted(target.iterdir())] == ["slice-00", "slice-01"]
         subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
         assert "trained slice 2 in" in project.run("dvc", "repro").stdout

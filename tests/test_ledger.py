@@ -104,6 +104,15 @@ def test_an_entry_is_appended_to_all_that_either_copy_has(copies: Copies, kept: 
     assert copies.ours.read_bytes() == copies.export.read_bytes()
 
 
+def test_what_was_cut_off_while_it_was_written_is_not_glued_to_the_next_entry(copies: Copies) -> None:
+    copies.append(2)
+    with copies.ours.open("ab") as file:
+        file.write(b'{"actor":"root","event":"ver')
+    copies.append(1)
+    assert [entry.number for entry in copies.ledger.read()] == [1, 2, 3]
+    assert copies.ours.read_bytes() == copies.export.read_bytes()
+
+
 def test_copies_that_fork_stop_with_both_heads(copies: Copies, tmp_path: Path) -> None:
     copies.append(2)
     other = Copies(tmp_path / "other")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
+import os
 import shutil
 import sys
 import tarfile
@@ -122,6 +126,42 @@ def test_an_archive_that_cannot_be_read_is_named_and_not_passed_over(wanted: Sup
     assert scanner.traces == []
     assert len(scanner.unread) == 1
     assert "cut.zip" in scanner.unread[0]
+
+
+def test_what_is_packed_alone_is_looked_into(before: Project, wanted: Superseded, tmp_path: Path) -> None:
+    model = next(before.workspace.onnx_folder.glob("shard-1-*")).read_bytes()
+    for name, pack in (("a.gz", gzip.compress), ("b.bz2", bz2.compress), ("c.xz", lzma.compress)):
+        (tmp_path / name).write_bytes(pack(model))
+    assert set(found_in(wanted, tmp_path)) == {"a.gz!", "b.bz2!", "c.xz!"}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tgz", "gz"])
+def test_an_archive_that_is_damaged_further_in_is_named(kind: str, wanted: Superseded, tmp_path: Path) -> None:
+    path, noise = tmp_path / f"damaged.{kind}", np.random.default_rng(0).bytes(100_000)
+    (tmp_path / "noise").write_bytes(noise)
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(tmp_path / "noise", "noise")
+    elif kind == "tgz":
+        with tarfile.open(path, "w:gz") as tar:
+            tar.add(tmp_path / "noise", "noise")
+    else:
+        path.write_bytes(gzip.compress(noise))
+    content = bytearray(path.read_bytes())
+    content[40_000:40_100] = bytes(100)
+    path.write_bytes(content if kind == "zip" else content[:60_000])
+    scanner = Scanner(wanted)
+    scanner.scan([path])
+    assert len(scanner.unread) == 1
+    assert f"damaged.{kind}" in scanner.unread[0]
+
+
+def test_a_name_that_is_no_utf8_can_be_written_down(before: Project, wanted: Superseded, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xff.onnx"))
+    path.write_bytes(next(before.workspace.onnx_folder.glob("shard-1-*")).read_bytes())
+    scanner = Scanner(wanted)
+    scanner.scan(files_below(tmp_path))
+    assert scanner.traces[0].path.encode().endswith(rb"m\xff.onnx")
 
 
 def test_a_file_that_goes_meanwhile_stops_no_scan(wanted: Superseded, tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ def ask_dvc(workspace: Workspace, *arguments: str) -> str:
 
 
 def _dvc(workspace: Workspace, arguments: tuple[str, ...], *, capture: bool) -> subprocess.CompletedProcess[str]:
+    lock = workspace.root / ".dvc/tmp/rwlock"
+    if lock.is_file() and not lock.stat().st_size:
+        lock.unlink()  # a killed DVC leaves it empty, and then the next one cannot read it
     # The stages' `python` is to be the one that runs this.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(

@@ -241,8 +241,8 @@ class Workspace:
     def partition_lock(self) -> AbstractContextManager[None]:  # the shard files
         return hold(self.locks_folder, "partition", "partition")
 
-    def run_lock(self) -> AbstractContextManager[None]:  # raises BusyError when there is another `sisa forget run`
-        return hold(self.locks_folder, "run", "sisa forget run", wait=False)
+    def run_lock(self) -> AbstractContextManager[None]:  # raises BusyError when there is another run or erasure
+        return hold(self.locks_folder, "run", "`sisa forget run` or `sisa erase`", wait=False)
 
     def publish_lock(self) -> AbstractContextManager[None]:  # the ledger and all that is published
         return hold(self.locks_folder, "publish", "publishing")

@@ -67,7 +67,13 @@ def check(
 
     With --public-key no workspace is needed: the signature alone is checked.
     """
-    from training.erasure.certificate import check_ids, read_certificate, read_for_requester, verify_signature
+    from training.erasure.certificate import (
+        check_ids,
+        read_certificate,
+        read_for_requester,
+        refuse_expired,
+        verify_signature,
+    )
     from training.erasure.contents import check_contents
     from training.erasure.keys import read_public, trusted_keys
 
@@ -89,4 +95,5 @@ def check(
             check_ids(statement, sent)
             what = "the sample" if len(sent.samples) == 1 else f"the {len(sent.samples)} samples"
             print(f"it is of {what} of {sent.request} in {ids}")
+        refuse_expired(statement)
         print(statement.predicate.summary)

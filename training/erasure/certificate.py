@@ -10,6 +10,7 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import rfc8785
@@ -212,6 +213,14 @@ def verify_signature(envelope: Envelope, keys: Mapping[str, SSlibKey]) -> tuple[
         return Statement.model_validate_json(envelope.payload), next(iter(accepted))
     except ValidationError as error:
         raise CertificateError(f"what is signed is no statement of an erasure ({error.errors()[0]['msg']})") from error
+
+
+def refuse_expired(statement: Statement) -> None:
+    """Raises CertificateError when nobody should rely on it any more without another look."""
+    if datetime.fromisoformat(statement.predicate.valid_until) < datetime.now(UTC):
+        raise CertificateError(
+            f"it was to be relied on until {statement.predicate.valid_until}; verify, and certify anew"
+        )
 
 
 def check_ids(statement: Statement, sent: ForRequester) -> None:

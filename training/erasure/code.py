@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from training.erasure.bundle import Bundle
 from training.errors import UncheckedError
-from training.git import ask_git
+from training.git import ask_git, refusal
 from training.workspace import Workspace
 
 CODE = ("training", "serving", "dvc.yaml", "params.yaml")
@@ -21,7 +21,14 @@ def check_code(bundle: Bundle) -> str:
 
     Raises UncheckedError where it is not.
     """
+    if (reason := refusal(bundle.workspace)) is not None:
+        raise UncheckedError(f"git does not answer here, so nothing can be compared with it: {reason}")
     commit = head(bundle.workspace)
+    if hidden := ignored_changes(bundle.workspace):
+        raise UncheckedError(
+            f"git was told not to look at changes of {hidden[0]} (`git update-index --no-assume-unchanged "
+            "--no-skip-worktree` undoes it), so what ran may not be what was reviewed"
+        )
     if commit is None:
         return "not under version control: which code ran is not on record"
     if files := changed(bundle.workspace):
@@ -36,6 +43,12 @@ def head(workspace: Workspace) -> str | None:
     """The commit, in hex; None without git."""
     shown = ask_git(workspace, "rev-parse", "HEAD")
     return None if shown is None else shown.strip()
+
+
+def ignored_changes(workspace: Workspace) -> list[str]:
+    """The files of the code whose changes git was told to ignore."""
+    shown = ask_git(workspace, "ls-files", "-v", "--", *CODE) or ""
+    return [line[2:] for line in shown.splitlines() if line[0].islower() or line[0] == "S"]
 
 
 def changed(workspace: Workspace) -> list[str]:

@@ -9,6 +9,7 @@ from training.erasure.certificate import history_of
 from training.erasure.predicate import Statement
 from training.errors import CertificateError
 from training.files import sha256_file
+from training.publish.events import Reinstated
 from training.publish.history import generation_of, last_generation, read_history
 from training.publish.ledger import whole_lines
 from training.workspace import Workspace
@@ -29,6 +30,11 @@ def check_contents(workspace: Workspace, statement: Statement, payload: bytes) -
     if said.previous is not None and (said.previous not in known or known[said.previous].number >= entry.number):
         raise CertificateError(f"the ledger knows no certificate {said.previous} before this one")
     yield "it is the first" if said.previous is None else f"the one before it, {said.previous[:16]}, is in the ledger"
+    if back := [each for each in entries[entry.number :] if isinstance(each, Reinstated)]:
+        raise CertificateError(
+            f"{sum(each.samples for each in back)} samples were reinstated since (entry {back[0].number} of the "
+            f"ledger, {back[0].time}), and may be trained on again; if those are others than this one's, certify anew"
+        )
     generation = generation_of(last_generation(entries))
     if said.generation < generation:
         yield f"generation {said.generation} was replaced since (by {generation}), so its files were not compared"

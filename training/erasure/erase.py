@@ -17,8 +17,8 @@ from training.dvc import run_dvc
 from training.erasure.bundle import Bundle
 from training.erasure.certificate import Files, made_for, make_certificate
 from training.erasure.keys import open_signer
+from training.erasure.latest import last_purged, unrefuted
 from training.erasure.purge import delete_from_source, purge
-from training.erasure.statement import last_purged
 from training.erasure.verify import answering, shards_of_request, verify
 from training.errors import EraseError, KeysError
 from training.files import sha256_file
@@ -64,6 +64,8 @@ def erase(
     ``commit``: commit dvc.lock and the ledger's export, nothing else. Raises EraseError at the step that cannot be
     done, and what the steps themselves raise.
     """
+    if not request.strip():
+        raise EraseError("--request is empty; give the request a name")
     if workspace.is_experiment:
         raise EraseError("this is an experiment, which erases nothing; do it in the project")
     try:
@@ -158,10 +160,9 @@ def ensure_verified(workspace: Workspace, request: str, every_shard: bool) -> No
     bundle = Bundle(workspace)
     wanted = answering(bundle) if every_shard else shards_of_request(bundle, request)
     manifest = sha256_file(workspace.manifest_file)
-    for entry in bundle.entries:
-        if not isinstance(entry, Verified) or entry.manifest_sha256 != manifest:
-            continue
-        if entry.passed and wanted <= set(entry.retrained):
+    made = [each for each in bundle.entries if isinstance(each, Verified) and each.manifest_sha256 == manifest]
+    for entry in unrefuted(made):
+        if wanted <= set(entry.retrained):
             logger.info("verified on %s", entry.time)
             return
     if not wanted:

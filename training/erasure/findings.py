@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from training.errors import (
     BackboneError,
+    DamagedError,
     MemoryLostError,
     ParamsError,
     SisaError,
@@ -17,9 +18,10 @@ from training.errors import (
     TrainingError,
     UncheckedError,
 )
-from training.files import json_bytes, write_atomic
+from training.files import json_bytes, read_model, sha256_file, write_atomic
 from training.workspace import Workspace
 
+Found = TypeVar("Found", bound=BaseModel)
 Outcome = Literal["held", "failed", "not checked"]
 
 
@@ -104,6 +106,15 @@ def judge(name: str, look: Callable[[], str]) -> Check:
         return Check(name=name, outcome="not checked", found=str(error))
     except SisaError as error:
         return Check(name=name, outcome="failed", found=str(error))
+
+
+def read_findings(workspace: Workspace, sha256: str, kind: type[Found]) -> Found:
+    """What was kept under ``sha256``. Raises DamagedError when it is missing, or is not what the ledger names."""
+    path = workspace.erasure.findings(sha256)
+    found = read_model(path, TypeAdapter(kind))
+    if sha256_file(path) != sha256:
+        raise DamagedError(f"{path} is not what the ledger names: it was changed")
+    return found
 
 
 def keep(workspace: Workspace, findings: BaseModel) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -16,10 +16,10 @@ from training.data.reading import last_reading, remembered
 from training.data.source import open_source
 from training.dvc import ask_dvc
 from training.erasure.findings import keep
-from training.erasure.scan import Scanner, Trace, files_below
+from training.erasure.scan import Scanner, Trace, files_below, shown
 from training.erasure.superseded import superseded
 from training.erasure.traces import Stores, find_stores, places
-from training.errors import PurgeError
+from training.errors import PurgeError, SourceError
 from training.files import sync_folder
 from training.git import ask_git
 from training.memory.suppressed import Memory
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 ELSEWHERE = (
     "other clones of the repository, and what their DVC caches hold",
     "services and images on other machines: they answer from copies (publish.services, deploy/README.md)",
+    "what symbolic links lead to, git's objects (.git) and the environment (.venv)",
     "backups and snapshots of this machine and of remotes, and older versions of objects in versioned stores",
     "git's history: ids in forget lists that were ever committed, and experiments' commits until `git gc --prune=now`",
 )
@@ -117,7 +118,7 @@ def purge(workspace: Workspace, *, dry_run: bool = False, source: bool = False) 
             place.empty()
         cleared.append(Cleared(place=place.name, found=len(found), left=len(place.find()) if found else 0))
     scanner = Scanner(wanted)
-    files = list(within_reach(workspace, params, stores))
+    files = list(within_reach(workspace, params, stores, scanner.unread.append))
     scanner.scan(files)
     result = Purge(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -206,16 +207,24 @@ def delete_pictures(workspace: Workspace, params: Params, ids: Sequence[str]) ->
     logger.info("deleted %d forgotten pictures from %s; `dvc repro` takes note", len(ids), workspace.short(folder))
 
 
-def within_reach(workspace: Workspace, params: Params, stores: Stores) -> Iterator[Path]:
-    """Every file that is looked into: all of the workspace but git's, the environment's and the source; local remotes;
-    DVC's cache, wherever it is."""
-    root = workspace.root
-    yield from files_below(
-        root, [root / ".git", root / ".venv", root / ".uv", workspace.source_folder(params), workspace.suppressed_file]
-    )
+def within_reach(
+    workspace: Workspace, params: Params, stores: Stores, unread: Callable[[str], object]
+) -> Iterator[Path]:
+    """Every file that is looked into: all of the workspace but git's, the environment's and the source's own; local
+    remotes; DVC's cache, wherever it is. ``unread``: is told of each folder that cannot be read."""
+    root, home = workspace.root, workspace.source_folder(params)
+    left_out = [root / ".git", root / ".venv", root / ".uv", home, workspace.suppressed_file]
+    yield from files_below(root, left_out, unread)
+    digests, table = remembered(workspace, params, last_reading(workspace)), workspace.subjects_file(params)
+    try:
+        own = {home / file for file in open_source(params.data, home, table, digests).files}
+    except SourceError as error:
+        unread(f"{shown(home)}: {error}")
+    else:
+        yield from files_below(home, own, unread)
     for folder in (stores.cache, *map(stores.folder, stores.remotes)):
         if folder is not None and not folder.is_relative_to(root):
-            yield from files_below(folder)
+            yield from files_below(folder, unread=unread)
 
 
 def enter(workspace: Workspace, result: Purge) -> None:

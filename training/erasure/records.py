@@ -13,7 +13,7 @@ from training.engine.export import environments_of
 from training.erasure.bundle import Bundle
 from training.errors import UncheckedError, VerifyError
 from training.files import sha256_file
-from training.git import ask_git
+from training.git import ask_git, refusal
 from training.publish.history import generation_of, last_generation, remembered_batches, withdrawn_models
 from training.publish.ledger import whole_lines
 from training.publish.progress import follow
@@ -25,6 +25,8 @@ def check_ledger(bundle: Bundle) -> str:
     workspace, entries = bundle.workspace, bundle.entries
     if not entries:
         raise VerifyError(f"{workspace.ledger_file} is missing or empty, so nothing says what was published when")
+    if (reason := refusal(workspace)) is not None:
+        raise UncheckedError(f"git does not answer here, so the ledger was not compared with its: {reason}")
     committed = ask_git(workspace, "show", "HEAD:./models/ledger.jsonl")  # None where git has none
     ours = b"".join(whole_lines(workspace.ledger_export))
     # A clone has no copy of its own; git's is then all there is, and must be it.
@@ -41,7 +43,8 @@ def check_ledger(bundle: Bundle) -> str:
     if held != known:
         raise VerifyError(
             f"the suppression memory has {len(held)} lines, {len(known)} are in the ledger, and they are not the same: "
-            "a command was killed, or entries or lines were changed or removed; run `dvc repro`, and verify then"
+            "a command was killed (run `dvc repro`, and verify then), or entries or lines were changed or removed "
+            "(restore .sisa/ from its backup, docs/forgetting.md)"
         )
     copies = "in git's copy, there being no other" if alone else "in two equal copies"
     continued = "" if alone or committed is None else ", which continue git's"

@@ -6,14 +6,19 @@ compressed or not) are looked into, also one in another.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import json
+import lzma
 import os
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,7 +33,17 @@ from training.errors import DamagedError, SourceError
 
 DEEPEST = 4  # archives in archives
 PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM")  # what they begin with
-UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError)  # the last: with a password
+# One file each, where it is no tar.
+PACKED: Mapping[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
+# RuntimeError: with a password.
+UNREADABLE = (
+    *(tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError),
+    *(zlib.error, lzma.LZMAError, NotImplementedError),
+)
 
 
 class Trace(BaseModel):
@@ -56,11 +71,11 @@ class Scanner:
                 status = path.stat()
                 if (status.st_dev, status.st_ino) not in self._seen:
                     self._seen.add((status.st_dev, status.st_ino))
-                    self._look_into(path, str(path), 0)
+                    self._look_into(path, shown(path), 0)
             except FileNotFoundError:
                 continue  # it went while others were looked into, and what was in it with it
             except PermissionError as error:
-                self.unread.append(f"{path}: {error.strerror}")
+                self.unread.append(f"{shown(path)}: {error.strerror}")
 
     def _look_into(self, path: Path, name: str, depth: int) -> None:
         with path.open("rb") as file:
@@ -80,7 +95,7 @@ class Scanner:
             what = in_safetensors(path, self.wanted)
         elif head.startswith(b"\x08"):  # ir_version, the first field
             what = in_onnx(path, self.wanted)
-        elif head.startswith(b"PK\3\4") or tarfile.is_tarfile(path):
+        elif head.startswith((b"PK\3\4", *PACKED)) or is_tar(path):
             self._look_into_archive(path, name, depth)
         if what is not None:
             self.traces.append(Trace(path=name, what=what))
@@ -100,10 +115,32 @@ class Scanner:
             self.unread.append(f"{name}: {error}")
 
 
-def files_below(folder: Path, left_out: Iterable[Path] = ()) -> Iterator[Path]:
-    """Every regular file, but for those in or at ``left_out``; no link is followed."""
+def shown(path: Path) -> str:
+    """A path as text that can be written anywhere, also one whose name is no UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except UNREADABLE:
+        return False
+
+
+def files_below(
+    folder: Path, left_out: Iterable[Path] = (), unread: Callable[[str], object] = lambda _: None
+) -> Iterator[Path]:
+    """Every regular file, but for those in or at ``left_out``; no link is followed.
+
+    ``unread``: is told of each folder that cannot be read, with the reason.
+    """
     skipped = set(left_out)
-    for home, folders, names in os.walk(folder):
+
+    def tell(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            unread(f"{shown(Path(error.filename))}: {error.strerror}")
+
+    for home, folders, names in os.walk(folder, onerror=tell):
         folders[:] = sorted(name for name in folders if Path(home, name) not in skipped)
         for path in (Path(home, name) for name in sorted(names)):
             if path not in skipped and path.is_file() and not path.is_symlink():
@@ -117,6 +154,12 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
             for info in archive.infolist():
                 if not info.is_dir():
                     yield info.filename, archive.read(info)
+        return
+    if not is_tar(path):
+        with path.open("rb") as head:
+            kind = head.read(6)
+        with next(opened for magic, opened in PACKED.items() if kind.startswith(magic))(path) as file:
+            yield "", file.read()
         return
     with tarfile.open(path) as tar:
         for member in tar:

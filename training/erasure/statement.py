@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from training.data.duplicates import match_files
 from training.data.reading import last_reading, remembered
@@ -17,14 +15,15 @@ from training.data.source import open_source
 from training.environment import environment
 from training.erasure.code import commit_of
 from training.erasure.findings import Verification
+from training.erasure.latest import last_purged, last_verified
 from training.erasure.predicate import Asked, Compared, Erasure, Retrained, Statement, Subject
 from training.erasure.purge import ELSEWHERE, Purge
 from training.erasure.verify import PACKAGES
-from training.errors import CertificateError, DamagedError, SisaError
+from training.errors import CertificateError, SisaError
 from training.evaluation.reports import Absent
-from training.files import read_model, sha256_file
+from training.files import sha256_file
 from training.publish.bring_out import files_of
-from training.publish.events import Certified, Entry, Published, Purged, Verified
+from training.publish.events import Certified, Entry, Published
 from training.publish.history import generation_of, last_generation
 from training.publish.ledger import whole_lines
 from training.publish.memory import open_memory
@@ -48,8 +47,10 @@ def make_statement(
     if manifest is None or last is None or sha256_file(workspace.manifest_file) != last.manifest_sha256:
         raise CertificateError("what is published is not the ledger's last generation; run `sisa publish`")
     verification, purge = last_verified(workspace, entries), last_purged(workspace, entries)
-    now, warned = datetime.now(UTC), [*source_warning(workspace, entries, asked), *warnings(verification, purge)]
     parts = {name: parts_of(entries, name) for name in asked}
+    touched = {shard.shard for shard in retrained(entries, list(asked))}
+    now = datetime.now(UTC)
+    warned = [*source_warning(workspace, entries, asked), *warnings(verification, purge, touched)]
     lines = whole_lines(workspace.ledger_file)
     subjects = {workspace.short(workspace.manifest_file): last.manifest_sha256}
     subjects |= {f"models/{file}": sha256 for file, sha256 in files_of(manifest).items()}
@@ -134,32 +135,6 @@ def records(published: Sequence[Published]) -> dict[int, ShardRecord]:
     return {record.shard: record for entry in published for record in entry.shards}
 
 
-def last_verified(workspace: Workspace, entries: Sequence[Entry]) -> Verification | str:
-    """The last verification of what is published in which shards were retrained, else the last one; or why there is
-    none."""
-    manifest = sha256_file(workspace.manifest_file)
-    made = [entry for entry in entries if isinstance(entry, Verified) and entry.manifest_sha256 == manifest]
-    chosen = [entry for entry in made if entry.retrained and entry.passed][-1:] or made[-1:]
-    if not chosen:
-        return "this generation was not verified; `sisa verify` does"
-    try:
-        return read_model(workspace.erasure.findings(chosen[0].findings_sha256), TypeAdapter(Verification))
-    except DamagedError as error:
-        return f"this generation was verified, but its findings cannot be read: {error}"
-
-
-def last_purged(workspace: Workspace, entries: Sequence[Entry]) -> Purge | str:
-    """The last purge since what is published was, or why there is none."""
-    last = last_generation(entries)
-    made = [entry for entry in entries if isinstance(entry, Purged) and last is not None and entry.number > last.number]
-    if not made:
-        return "nothing was purged since this generation was published; `sisa purge` does"
-    try:
-        return read_model(workspace.erasure.findings(made[-1].findings_sha256), TypeAdapter(Purge))
-    except DamagedError as error:
-        return f"it was purged, but what was found cannot be read: {error}"
-
-
 def said_of(verification: Verification) -> dict[str, Any]:
     return {**verification.model_dump(mode="json"), "outcome": verification.outcome}
 
@@ -180,8 +155,8 @@ def source_warning(workspace: Workspace, entries: Sequence[Entry], requests: Col
         yield f"The source still holds {held} of the pictures."
 
 
-def warnings(verification: Verification | str, purge: Purge | str) -> list[str]:
-    """What is not as it should be, a sentence each."""
+def warnings(verification: Verification | str, purge: Purge | str, touched: Set[int]) -> list[str]:
+    """What is not as it should be, a sentence each; ``touched``: the shards that were trained again."""
     found = []
     if isinstance(verification, str):
         found.append("It is not verified.")
@@ -191,6 +166,8 @@ def warnings(verification: Verification | str, purge: Purge | str) -> list[str]:
         )
     elif not verification.retrained:
         found.append("No shard was retrained to verify it.")
+    elif missing := sorted(touched - {each.shard for each in verification.retrained}):
+        found.append(f"To verify it, shards that it touched were not retrained: {', '.join(map(str, missing))}.")
     if isinstance(purge, str):
         found.append("Nothing was purged.")
     elif purge.left:

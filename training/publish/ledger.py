@@ -8,6 +8,7 @@ other: the shorter one is extended, and two that differ are an error that a pers
 
 from __future__ import annotations
 
+import errno
 import getpass
 import hashlib
 import json
@@ -55,18 +56,18 @@ class Ledger:
     def append(self, entry: Entry) -> None:
         """Add an entry to both copies; the first one, flushed to the disk, is what counts.
 
-        A copy that lacks entries which the other has gets them first, or these would be lost. Raises OSError when it
-        cannot be written; the ledger is then as it was.
+        A copy that lacks entries which the other has gets them first, or these would be lost, and what was cut off
+        while it was written goes. Raises OSError when it cannot be written; the ledger is then as it was.
         """
         line = encode(entry)
-        if whole_lines(self._file) != self._lines():
+        if (self._file.read_bytes() if self._file.is_file() else b"") != b"".join(self._lines()):
             self.reconcile()
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("ab") as file:
+        with self._file.open("ab", buffering=0) as file:  # else closing it would write once more what was taken back
             length = file.tell()
             try:
-                file.write(line)
-                file.flush()
+                if (written := file.write(line)) != len(line):
+                    raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes could be written", str(self._file))
                 os.fsync(file.fileno())
             except BaseException:
                 file.truncate(length)

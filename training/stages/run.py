@@ -38,11 +38,13 @@ def guard(command: Callable[[], object]) -> None:
     except SisaError as error:
         sys.exit(f"error: {shortened(advised(error))}")
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            sys.exit(f"error: {shortened(str(error))}; allow it, and run the same again")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         sys.exit(
-            f"error: the disk is full ({error}). Everything finished so far is kept: "
-            "free some space and run `dvc repro` again."
+            f"error: the disk is full ({shortened(str(error))}). What was finished is kept, what was begun is not, be "
+            "it a request: free some space, and run the same again (of a stage: `dvc repro`)"
         )
 
 
