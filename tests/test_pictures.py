@@ -543,6 +543,41 @@ def test_a_png_holds_exactly_its_rows(rows: bytes, reason: str | None) -> None:
         assert reason in refused(content).reason
 
 
+COLOURS = chunk(b"PLTE", bytes(6))  # two
+
+
+@pytest.mark.parametrize(
+    ("colour", "before", "rows", "expected"),
+    [
+        (3, COLOURS, b"\0\0\1\0\1\0", None),
+        (3, COLOURS, b"\0\0\1\0\2\0", "pixels of the palette's 2 colours"),
+        (3, b"", b"\0\0\0\0\0\0", "a palette"),
+        (3, chunk(b"PLTE", b""), b"\0\0\0\0\0\0", "one palette of 1 to 256 colours"),
+        (3, chunk(b"PLTE", bytes(4)), b"\0\0\0\0\0\0", "one palette of 1 to 256 colours"),
+        (3, COLOURS + COLOURS, b"\0\0\0\0\0\0", "one palette of 1 to 256 colours"),
+        (3, COLOURS + chunk(b"tRNS", bytes(3)), b"\0\0\0\0\0\0", "a tRNS of 2 bytes"),
+        (0, chunk(b"tRNS", bytes(2)), b"\0\0\0\0\0\0", None),
+        (0, chunk(b"tRNS", bytes(3)), b"\0\0\0\0\0\0", "a tRNS of 2 bytes"),
+    ],
+)
+def test_a_png_has_the_palette_and_the_transparency_that_its_pixels_need(
+    colour: int, before: bytes, rows: bytes, expected: str | None
+) -> None:
+    content = png(2, 2, 8, colour, rows, before=before)
+    if expected is None:
+        assert decode(content, (2, 2)).image.shape == (2, 2, 3)
+    else:
+        assert expected in refused(content).expected
+
+
+@pytest.mark.parametrize("place", [26, 27, 28], ids=["compression", "filters", "interlacing"])
+def test_a_png_of_methods_that_there_are_not_is_refused(place: int) -> None:
+    content = bytearray(png(2, 2, 8, 0, b"\0\1\2\0\3\4"))
+    content[place] = 7
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    assert "the methods of PNG" in refused(bytes(content)).expected
+
+
 def test_a_png_whose_stream_has_a_wrong_checksum_of_its_own_is_refused() -> None:
     stream = bytearray(zlib.compress(b"\0\1\2\0\3\4"))
     stream[-1] ^= 1

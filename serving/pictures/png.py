@@ -35,21 +35,31 @@ def read_png(content: bytes) -> Header:
     chunks = list(_chunks(content))
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise BadPicture("the picture is damaged", "IHDR as the first chunk", repr(chunks[0][0] if chunks else b""))
-    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
+    width, height, depth, colour, packing, filters, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
     if colour not in CHANNELS:
         raise BadPicture("the picture is damaged", "a colour type of PNG", str(colour))
+    if (packing, filters) != (0, 0) or interlaced > 1:
+        methods = f"compression {packing}, filters {filters}, interlacing {interlaced}"
+        raise BadPicture("the picture is damaged", "the methods of PNG: 0, 0, and 0 or 1", methods)
     if depth > 8:
         raise BadPicture("unsupported bit depth or colour mode", STILL, f"{depth} bits a channel")
-    data, exif, transparent = [], b"", b""
+    data, exif, transparent, colours = [], b"", b"", 0
     for kind, body, _ in chunks:
         if kind == b"IDAT":
             data.append(body)
         elif kind == b"eXIf":
             exif = bytes(body)
+        elif kind == b"PLTE":
+            colours = _colours(len(body), known=colours)
         elif kind == b"tRNS":
             transparent = bytes(body)
         elif kind == b"acTL" and not data and len(body) >= 4 and (frames := struct.unpack_from(">I", body)[0]) > 1:
             raise BadPicture("the picture is animated", STILL, f"{frames} frames")
+    if colour == PALETTE and not colours:
+        raise BadPicture("the picture is damaged", "a palette", "none")
+    longest = {GREY: 2, RGB: 6, PALETTE: colours}.get(colour, 0)
+    if len(transparent) > longest or (transparent and colour != PALETTE and len(transparent) != longest):
+        raise BadPicture("the picture is damaged", f"a tRNS of {longest} bytes", f"{len(transparent)} bytes")
 
     def decode() -> Image.Image:
         _check_rows(data, _size(width, height, depth * CHANNELS[colour], bool(interlaced)))
@@ -57,6 +67,8 @@ def read_png(content: bytes) -> Header:
         kept = [whole for kind, _, whole in chunks if kind in PIXELS and (kind != b"tRNS" or colour == PALETTE)]
         image: Image.Image = PngImageFile(io.BytesIO(SIGNATURE + b"".join(kept)))
         image.load()
+        if colour == PALETTE and (most := int(np.asarray(image).max())) >= colours:
+            raise BadPicture("the picture is damaged", f"pixels of the palette's {colours} colours", f"number {most}")
         mode = "RGBA" if image.mode in ("LA", "RGBA") or "transparency" in image.info else "RGB"
         image = image if image.mode == mode else image.convert(mode)  # a large one is 4 bytes a pixel
         if masked:
@@ -96,6 +108,13 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
             return
         position = end
     raise BadPicture("the picture has too many chunks", f"at most {most}", "more")
+
+
+def _colours(length: int, known: int) -> int:
+    """How many a palette of so many bytes has; ``known``: those of one before it."""
+    if length % 3 or not 3 <= length <= 768 or known:
+        raise BadPicture("the picture is damaged", "one palette of 1 to 256 colours of 3 bytes", f"{length} bytes")
+    return length // 3
 
 
 def _size(width: int, height: int, bits: int, interlaced: bool) -> int:
