@@ -133,8 +133,8 @@ class Answering:
         try:
             check_query(request, ())
             check_content_type(request, "application/json")
-            digests = decode_withdrawal(await request.body())
-            loop = asyncio.get_running_loop()
+            body, loop = await request.body(), asyncio.get_running_loop()
+            digests = await loop.run_in_executor(self._writer, decode_withdrawal, body)
             withdrawal = await loop.run_in_executor(self._writer, self.generations.withdraw, digests)
         except Refusal as refusal:
             return refusal.response()

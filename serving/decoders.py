@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import logging
 import pickle
 import sys
 import time
@@ -23,6 +24,8 @@ from serving.decoder import HEAD, Job, pack, too_costly
 from serving.decoding import Images, Large, Shape
 from serving.metrics import DECODERS_ENDED, DECODING, DECODING_WAITING
 from serving.refusal import Refusal
+
+logger = logging.getLogger("serving")
 
 ROOT = Path(__file__).parents[1]
 # One client's requests, waiting or at work; and those of all together: their bodies stay in memory meanwhile.
@@ -142,6 +145,7 @@ class Decoders:
         except (asyncio.IncompleteReadError, ConnectionError):  # the system ended it
             DECODERS_ENDED.inc()
             self._end(process)
+            logger.warning("a decoder ended: its pictures took more memory than it may have, or somebody killed it")
             return too_costly("more memory than there is")
         except BaseException:
             DECODERS_ENDED.inc()

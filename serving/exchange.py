@@ -51,7 +51,15 @@ class Exchange:
         self._receive, self._send, self._max_body_bytes = receive, send, max_body_bytes
         self._take_place, self.at_work = take_place, False
         self._hold, self.held = hold, 0
+        self._work: asyncio.Task[object] | None = None
+        self._gives_way = False
         self._replaced = False
+
+    def give_way(self) -> None:
+        """Its body is still arriving, and others need the room."""
+        self._gives_way = True
+        if self._work is not None:
+            self._work.cancel()
 
     async def end(self) -> None:
         """Where the client has gone: an answer that nobody gets, or BentoML would wait for one, and so would a stop."""
@@ -60,8 +68,11 @@ class Exchange:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Cancel the work within when the client goes away while it is done; nothing is raised then."""
-        work = asyncio.current_task()
+        """Cancel the work within when the client goes away while it is done; nothing is raised then.
+
+        Raises Refusal when it gave way to others.
+        """
+        work = self._work = asyncio.current_task()
         assert work is not None
         gone = False
 
@@ -82,8 +93,12 @@ class Exchange:
         try:
             yield
         except asyncio.CancelledError:
-            if not gone or work.uncancel() > 0:
+            if not (gone or self._gives_way) or work.uncancel() > 0:
                 raise
+            if self._gives_way:
+                expected = "a body without pauses, while others wait for room"
+                close = {"Connection": "close"}
+                raise Refusal(408, "the body did not arrive in time", None, expected, None, close) from None
         finally:
             later.cancel()
             for task in watcher:

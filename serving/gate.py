@@ -73,8 +73,11 @@ class Gate:
                     self._at_work[exchange.client] -= 1
                     self._at_work += Counter()  # without those that have none any more
                     IN_FLIGHT.dec()
-                self._bodies.release(exchange.client, exchange.held)
+                self._bodies.release(exchange)
         except TimeoutError:
+            if exchange.status:  # it is there, and the client does not take it
+                exchange.notes["unread"] = True
+                return
             refusal = self._too_late(exchange)
         except Refusal as refused:
             refusal = refused
@@ -134,8 +137,7 @@ class Gate:
 
     def _hold(self, exchange: Exchange, size: int) -> None:
         if exchange.path != WITHDRAW:
-            self._bodies.hold(exchange.client, size)
-            exchange.held += size
+            self._bodies.hold(exchange, size)
 
     def _check_places(self, exchange: Exchange) -> None:
         if exchange.path == WITHDRAW:  # a model must go however busy the service is
