@@ -63,7 +63,7 @@ class Exchange:
 
     async def end(self) -> None:
         """Where the client has gone: an answer that nobody gets, or BentoML would wait for one, and so would a stop."""
-        await self._send({"type": "http.response.start", "status": 499, "headers": []})
+        await self._send({"type": "http.response.start", "status": 500, "headers": []})
         await self._send({"type": "http.response.body"})
 
     @asynccontextmanager
