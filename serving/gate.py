@@ -71,7 +71,8 @@ class Gate:
             finally:
                 if exchange.at_work:
                     self._at_work[exchange.client] -= 1
-                    self._at_work += Counter()  # without those that have none any more
+                    if not self._at_work[exchange.client]:
+                        del self._at_work[exchange.client]
                     IN_FLIGHT.dec()
                 self._bodies.release(exchange)
         except TimeoutError:

@@ -222,7 +222,7 @@ def test_a_request_that_found_its_shard_withdrawn_already_names_it_all_the_same(
     assert [each.shard for each in statement.predicate.retrained] == [0]
 
 
-def test_a_verification_that_failed_is_not_passed_over_for_an_earlier_one_that_did_not(done: Project) -> None:
+def test_a_verification_that_failed_is_not_skipped_for_an_earlier_one_that_did_not(done: Project) -> None:
     workspace = done.workspace
     make_key(workspace)
     verify(workspace, shards=[1])

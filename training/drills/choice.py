@@ -15,7 +15,6 @@ from training.data.placement import SUBJECT
 from training.data.requests import read_asked
 from training.data.source import Source, open_source
 from training.drills.drill import Drill
-from training.drills.hard import Hard
 from training.errors import DrillError
 from training.params import Params, check_params
 from training.publish.known import was_sample
@@ -71,7 +70,7 @@ def forget_drill(
         sample_ids=ids,
         steps=("before", "after", "retrained", *(("cheated",) if cheat else ())),
         about={"samples": samples},
-        hard=None if ids else hard(chosen),
+        hard=None if chosen.how == "random" else chosen.how,
     )
 
 
@@ -98,10 +97,6 @@ def what(dealt: Partition, chosen: Chosen, seed: int) -> tuple[str, int, tuple[s
     if chosen.how != "random":
         return title, chosen.samples, ()
     return title, chosen.samples, drawn(samples.ids, seed, "drill forgotten", chosen.samples)
-
-
-def hard(chosen: Chosen) -> Hard | None:
-    return None if chosen.how == "random" else chosen.how
 
 
 def backdoor_drill(

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 
 from training.erasure.findings import Verification
 from training.erasure.verify import verify
-from training.publish.history import last_published, read_history
 from training.report.cells import Cell, Value, in_words
 from training.report.drill_results import ATTACKS, QUICK, RETRAINING, Control, Line
 from training.workspace import Workspace
 
 
 def judge_control(
-    unlearned: Workspace, cheated: Workspace, after: Mapping[str, Cell], control: Mapping[str, Cell]
+    unlearned: Workspace,
+    cheated: Workspace,
+    shards: Sequence[int],
+    after: Mapping[str, Cell],
+    control: Mapping[str, Cell],
 ) -> Control:
-    """``after``, ``control``: the cells of either workspace. Verifying retrains the shards that were passed off."""
-    shards = tuple(shards_that_differ(unlearned, cheated))
+    """``shards``: those that were passed off, which verifying retrains. ``after``, ``control``: cells of either."""
     lines = [
         told_by_verifying(QUICK, *(verify(workspace, quick=True) for workspace in (unlearned, cheated))),
         told_by_verifying(RETRAINING, *(verify(workspace, shards=shards) for workspace in (unlearned, cheated))),
         *(told_by_attack(name, after[row], control[row]) for name, row in ATTACKS.items()),
     ]
-    return Control(shards=shards, lines=tuple(lines))
-
-
-def shards_that_differ(unlearned: Workspace, cheated: Workspace) -> Iterator[int]:
-    """Those that answer by another model in the one than in the other."""
-    ours, theirs = (last_published(read_history(workspace)) for workspace in (unlearned, cheated))
-    if ours is None or theirs is None:  # both were published a moment ago
-        return
-    for one, other in zip(ours.shards, theirs.shards, strict=True):
-        if one.sha256 != other.sha256:
-            yield one.shard
+    return Control(shards=tuple(shards), lines=tuple(lines))
 
 
 def told_by_verifying(name: str, after: Verification, control: Verification) -> Line:

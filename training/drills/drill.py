@@ -119,7 +119,8 @@ def compared(home: Path, columns: Mapping[Step, Column]) -> dict[str, object]:
     if "cheated" in columns:
         logger.info("the control: verifying what was forgotten, and what was only passed off")
         cheated = Workspace(home / FOLDERS["cheated"])
-        found["control"] = judge_control(unlearned, cheated, columns["after"].cells, columns["cheated"].cells)
+        shards, _ = differing(unlearned, cheated)
+        found["control"] = judge_control(unlearned, cheated, shards, columns["after"].cells, columns["cheated"].cells)
     return found
 
 
@@ -184,9 +185,14 @@ def identical(home: Path) -> Identical:
 
     Raises DrillError when models were removed since.
     """
-    unlearned, scratch = (published(Workspace(home / FOLDERS[step])) for step in ("after", "retrained"))
-    same = sum(ours.sha256 == theirs.sha256 for ours, theirs in zip(unlearned.shards, scratch.shards, strict=True))
-    return Identical(shards=same, of=len(scratch.shards))
+    others, every = differing(*(Workspace(home / FOLDERS[step]) for step in ("after", "retrained")))
+    return Identical(shards=every - len(others), of=every)
+
+
+def differing(one: Workspace, other: Workspace) -> tuple[list[int], int]:
+    """The shards whose published models are not the same file, and how many shards there are. Raises as above."""
+    pairs = list(zip(published(one).shards, published(other).shards, strict=True))
+    return [ours.shard for ours, theirs in pairs if ours.sha256 != theirs.sha256], len(pairs)
 
 
 def published(workspace: Workspace) -> Manifest:

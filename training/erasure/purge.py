@@ -12,11 +12,10 @@ from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
 from training.data.duplicates import match_files
-from training.data.reading import last_reading, remembered
-from training.data.source import open_source
 from training.dvc import ask_dvc
 from training.erasure.findings import keep
 from training.erasure.scan import Scanner, Trace, files_below, shown
+from training.erasure.source import source_as_read
 from training.erasure.superseded import superseded
 from training.erasure.traces import Stores, find_stores, places
 from training.errors import PurgeError, SourceError
@@ -170,9 +169,7 @@ def forgotten_in_source(workspace: Workspace, params: Params, memory: Memory) ->
     """
     if not memory.samples:
         return []
-    digests = remembered(workspace, params, last_reading(workspace))
-    table = workspace.subjects_file(params)
-    train = open_source(params.data, workspace.source_folder(params), table, digests).train
+    train = source_as_read(workspace, params).train
     found = {match.index for match in match_files(memory.secret, memory.samples, train.ids, train.contents)}
     same = copies_with(workspace, "left out", exact=True)
     return [sample_id for index, sample_id in enumerate(train.ids) if index in found or sample_id in same]
@@ -215,9 +212,8 @@ def within_reach(
     root, home = workspace.root, workspace.source_folder(params)
     left_out = [root / ".git", root / ".venv", root / ".uv", home, workspace.suppressed_file]
     yield from files_below(root, left_out, unread)
-    digests, table = remembered(workspace, params, last_reading(workspace)), workspace.subjects_file(params)
     try:
-        own = {home / file for file in open_source(params.data, home, table, digests).files}
+        own = {home / file for file in source_as_read(workspace, params).files}
     except SourceError as error:
         unread(f"{shown(home)}: {error}")
     else:

@@ -10,10 +10,19 @@ from tqdm import tqdm
 
 from training.data.poison import plant
 from training.data.prints import Prints
-from training.data.source import Samples, open_source
+from training.data.reading import last_reading, remembered
+from training.data.source import Samples, Source, open_source
 from training.data.store import Shard
 from training.erasure.bundle import Bundle
 from training.errors import SourceError, UncheckedError, VerifyError
+from training.params import Params
+from training.workspace import Workspace
+
+
+def source_as_read(workspace: Workspace, params: Params) -> Source:
+    """The source; of files that are as the last partition read them, its digests are taken. Raises SourceError."""
+    digests = remembered(workspace, params, last_reading(workspace))
+    return open_source(params.data, workspace.source_folder(params), workspace.subjects_file(params), digests)
 
 
 def check_source(bundle: Bundle, decoded: Collection[int]) -> str:

@@ -10,14 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from training.data.duplicates import match_files
-from training.data.reading import last_reading, remembered
-from training.data.source import open_source
 from training.environment import environment
 from training.erasure.code import commit_of
 from training.erasure.findings import Verification
 from training.erasure.latest import last_purged, last_verified
 from training.erasure.predicate import Asked, Compared, Erasure, Retrained, Statement, Subject
 from training.erasure.purge import ELSEWHERE, Purge
+from training.erasure.source import source_as_read
 from training.erasure.verify import PACKAGES
 from training.errors import CertificateError, SisaError
 from training.evaluation.reports import Absent
@@ -48,8 +47,8 @@ def make_statement(
         raise CertificateError("what is published is not the ledger's last generation; run `sisa publish`")
     verification, purge = last_verified(workspace, entries), last_purged(workspace, entries)
     parts = {name: parts_of(entries, name) for name in asked}
-    touched = {shard.shard for shard in retrained(entries, list(asked))}
-    now = datetime.now(UTC)
+    again, now = retrained(entries, list(asked)), datetime.now(UTC)
+    touched = {shard.shard for shard in again}
     warned = [*source_warning(workspace, entries, asked), *warnings(verification, purge, touched)]
     lines = whole_lines(workspace.ledger_file)
     subjects = {workspace.short(workspace.manifest_file): last.manifest_sha256}
@@ -63,7 +62,7 @@ def make_statement(
             valid_until=(now + VALID).isoformat(timespec="seconds"),
             generation=generation_of(last),
             requests=[describe(name, parts[name], asked[name], salts[name]) for name in asked],
-            retrained=retrained(entries, list(asked)),
+            retrained=again,
             verified=verification if isinstance(verification, str) else said_of(verification),
             purged=purge if isinstance(purge, str) else purge.model_dump(mode="json", exclude={"traces", "source"}),
             evidence=evidence(workspace),
@@ -144,12 +143,10 @@ def source_warning(workspace: Workspace, entries: Sequence[Entry], requests: Col
     params, memory = workspace.read_params(), open_memory(workspace, entries)
     theirs = {key: each for key, each in memory.samples.items() if set(memory.asked[key]) & set(requests)}
     try:
-        digests = remembered(workspace, params, last_reading(workspace))
-        source = open_source(params.data, workspace.source_folder(params), workspace.subjects_file(params), digests)
+        train = source_as_read(workspace, params).train
     except SisaError as error:
         yield f"Whether the source still holds the pictures is not known: it cannot be read ({error})."
         return
-    train = source.train
     held = len(match_files(memory.secret, theirs, train.ids, train.contents))
     if held:
         yield f"The source still holds {held} of the pictures."

@@ -62,6 +62,9 @@ OF_THE_TRIGGER = ("attack_success", "attack_baseline", "attack_recovery")
 OF_THE_COST = ("shards", "slices", "sample_epochs", "seconds")
 
 
+NOT_MEASURED = "not measured by the version that made this column"
+
+
 class Notes(list[str]):
     """The reasons for what is absent from a table, each once, to be put below it by number."""
 
@@ -90,9 +93,7 @@ def absent(reason: str) -> dict[str, Cell]:
 
 def complete(cells: Mapping[str, Cell]) -> dict[str, Cell]:
     """A cell for every row, even where an earlier version, which knew fewer, made the column."""
-    return absent("not measured by the version that made this column") | {
-        row.name: cells[row.name] for row in ROWS if row.name in cells
-    }
+    return absent(NOT_MEASURED) | {row.name: cells[row.name] for row in ROWS if row.name in cells}
 
 
 def in_words(cell: Cell, kind: Kind) -> str:

@@ -14,14 +14,12 @@ from pydantic import BaseModel, ConfigDict
 
 from training.evaluation.intervals import wilson_interval
 from training.evaluation.reports import Absent
-from training.report.cells import Cell, Value, in_words
+from training.report.cells import NOT_MEASURED, Cell, Value, parts
 from training.report.plots import rows_of
 
 SMALLEST = 10  # classes that are shown, of those with the fewest samples
 WORST = 5  # and of those that lost most
 NAMED = 3  # in words
-
-UNKNOWN = Absent(absent="not measured by the version that made this column")
 
 
 class ClassAccuracy(BaseModel):
@@ -81,7 +79,7 @@ def compare(before: Sequence[ClassAccuracy], now: Sequence[ClassAccuracy], aggre
             name=each.name,
             retained_before=earlier[each.name].retained if each.name in earlier else None,
             retained=each.retained,
-            before=earlier[each.name].of(aggregation) if each.name in earlier else UNKNOWN,
+            before=earlier[each.name].of(aggregation) if each.name in earlier else Absent(absent=NOT_MEASURED),
             now=each.of(aggregation),
         )
         for each in sorted(now, key=lambda each: (each.retained, each.name))
@@ -111,5 +109,5 @@ def class_sentences(classes: Sequence[Compared]) -> Iterator[str]:
 
 def in_both(each: Compared) -> str:
     """``0.900, before 0.910``, or the number alone where there is no before."""
-    now = in_words(each.now, "share").split()[0]
-    return now if isinstance(each.before, Absent) else f"{now}, before {in_words(each.before, 'share').split()[0]}"
+    now, before = (parts(cell, "share")[0] for cell in (each.now, each.before))
+    return now if isinstance(each.before, Absent) else f"{now}, before {before}"

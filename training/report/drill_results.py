@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from training.errors import DrillError
-from training.evaluation.reports import Absent, Attack
+from training.evaluation.reports import Attack
 from training.files import json_bytes
 from training.params import Poison
-from training.report.cells import Cell, absent, complete
+from training.report.cells import Cell, absent, complete, in_words
+from training.report.evidence import area
 
 Step = Literal["before", "after", "retrained", "cheated"]
 STEPS: tuple[Step, ...] = ("before", "after", "retrained")  # which every table has; the control where it was run
@@ -178,7 +179,8 @@ def sentences_of(result: DrillResult) -> list[str]:
             both = result.both_generations
             said.append(
                 "Who kept the models from before, and asks both, recognises what was forgotten by the confidence that "
-                f"is lost: AUC {area_of(both.ensemble)} by the mean, {area_of(both.own_shard)} by the own shard. No "
+                f"is lost: AUC {in_words(area(both.ensemble), 'share')} by the mean, "
+                f"{in_words(area(both.own_shard), 'share')} by the own shard. No "
                 "forgetting takes that away; only deleting the old models does."
             )
         if result.control is not None:
@@ -194,15 +196,6 @@ def control_sentence(control: Control) -> str:
         f"The control: {len(control.shards)} of the shards answer with models from before, under keys and in a ledger "
         f"that say otherwise; {noticed}{f', not by {missed}' if missed else ''}."
     )
-
-
-def area_of(attack: Attack) -> str:
-    """``0.912 [0.890, 0.934]``, or why there is none."""
-    if isinstance(attack.auc, Absent):
-        return f"– ({attack.auc.absent})"
-    if isinstance(attack.interval, Absent):
-        return f"{attack.auc:.3f}"
-    return "{:.3f} [{:.3f}, {:.3f}]".format(attack.auc, *attack.interval)
 
 
 def setting(result: DrillResult) -> str:

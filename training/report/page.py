@@ -22,7 +22,7 @@ from training.report.verdict import POISONED_LIST, verdict
 from training.workspace import Workspace
 
 TEMPLATES = Path(__file__).parent
-FROM_SCRATCH = "retrained from scratch"
+FROM_SCRATCH = HEADS["retrained"]
 NO_REFERENCE = (
     "none was trained for this generation; `sisa drill forget` trains one and compares the models byte for byte"
 )
