@@ -246,6 +246,16 @@ def warned(project: Project) -> list[str]:
     return statement.predicate.warnings
 
 
+def test_a_certificate_counts_the_pictures_of_its_own_requests(done: Project) -> None:
+    workspace = done.workspace
+    make_key(workspace)
+    add(workspace, [done.victim(0, 2), done.victim(2, 2)], name="others")
+    done.stages(*MODELS)
+    assert "The source still holds 1 of the pictures." in warned(done)
+    made = make_certificate(workspace, ["others"])
+    assert made.summary.startswith("The source still holds 2 of the pictures.")
+
+
 def test_findings_that_were_changed_are_not_certified(done: Project) -> None:
     make_key(done.workspace)
     verify(done.workspace, shards=[1])

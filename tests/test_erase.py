@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from conftest import MODELS, Project
 from test_purge import pictures
 
-from training.erasure.erase import enter_into_git, erase
+from training.erasure.erase import ensure_verified, enter_into_git, erase
+from training.erasure.verify import verify
 from training.errors import EraseError
+from training.forgetting.add import add
 
 pytestmark = pytest.mark.heavy
 SECONDS = 600
@@ -60,6 +62,24 @@ def test_it_runs_to_its_end_and_typed_again_does_nothing_more(reproduced: Projec
     path = next(line.strip() for line in out.splitlines() if line.endswith("certificate.json"))
     checked = project.run("sisa", "certificate", "check", path, "--ids", str(sent)).stdout
     assert "it is of the sample of ticket" in checked
+
+
+def test_a_verification_that_failed_since_is_made_again(trained: Project) -> None:
+    workspace = trained.workspace
+    add(workspace, [trained.victim(1, 1)], name="ticket")
+    trained.stages(*MODELS)
+    ensure_verified(workspace, "ticket", every_shard=False)
+    count = events(trained).count("verified")
+    ensure_verified(workspace, "ticket", every_shard=False)
+    assert events(trained).count("verified") == count  # the ledger says that it was done
+    content = workspace.shard_file(0).read_bytes()
+    workspace.shard_file(0).write_bytes(content[:-1])
+    assert verify(workspace, quick=True).outcome == "failed"
+    with pytest.raises(EraseError, match="could not be verified"):
+        ensure_verified(workspace, "ticket", every_shard=False)
+    workspace.shard_file(0).write_bytes(content)
+    ensure_verified(workspace, "ticket", every_shard=False)
+    assert events(trained).count("verified") == count + 3
 
 
 @pytest.mark.nightly

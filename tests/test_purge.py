@@ -276,9 +276,13 @@ def test_with_source_forgotten_pictures_of_an_image_folder_are_deleted(create: C
     pictures(project)
     project.with_git().repro()
     add(project.workspace, ["cat/2.png"])
+    stray = project.folder / "pictures/old/a copy.png"  # in the source's folder, and none of its samples
+    stray.parent.mkdir()
+    shutil.copy(project.folder / "pictures/train/cat/2.png", stray)
     project.repro()
     project.commit()
-    assert purge(project.workspace).source == 1
+    found = purge(project.workspace)
+    assert ([trace.path for trace in found.traces], found.source) == ([str(stray)], 1)
     assert (project.folder / "pictures/train/cat/2.png").is_file()
     found = purge(project.workspace, source=True)
     assert found.source == 0
