@@ -80,6 +80,7 @@ def test_bodies_above_the_budget_are_429_until_others_are_done(tmp_path: Path) -
         running.wait(lambda: client.post("/v1/predict/image", files=small).status_code == 200)
 
 
+@pytest.mark.heavy
 def test_clients_that_send_all_but_the_end_lock_nobody_out(tmp_path: Path) -> None:
     publish(tmp_path / "models", 1, [FLAT])
     small = [("images", ("p", encoded(picture(RED))))]

@@ -222,6 +222,7 @@ def test_a_request_that_found_its_shard_withdrawn_already_names_it_all_the_same(
     assert [each.shard for each in statement.predicate.retrained] == [0]
 
 
+@pytest.mark.heavy
 def test_a_verification_that_failed_is_not_skipped_for_an_earlier_one_that_did_not(done: Project) -> None:
     workspace = done.workspace
     make_key(workspace)
@@ -246,6 +247,7 @@ def warned(project: Project) -> list[str]:
     return statement.predicate.warnings
 
 
+@pytest.mark.heavy
 def test_a_certificate_counts_the_pictures_of_its_own_requests(done: Project) -> None:
     workspace = done.workspace
     make_key(workspace)
@@ -256,6 +258,7 @@ def test_a_certificate_counts_the_pictures_of_its_own_requests(done: Project) ->
     assert made.summary.startswith("The source still holds 2 of the pictures.")
 
 
+@pytest.mark.heavy
 def test_findings_that_were_changed_are_not_certified(done: Project) -> None:
     make_key(done.workspace)
     verify(done.workspace, shards=[1])

@@ -128,6 +128,7 @@ def test_of_what_never_was_a_sample_nothing_is_proved(sample: str, trained: Proj
         prove(trained.workspace, "excluded", sample)
 
 
+@pytest.mark.heavy
 def test_a_subject_is_proved_sample_by_sample(create: Callable[..., Project]) -> None:
     project = create("subjects", sisa__shards=[0, 1], sisa__slices=1, data__subjects="data/subjects/people.csv")
     (project.folder / "data/subjects/people.csv").write_text("sample_id,subject\n0,ann\n5,ann\n7,bob\n")
